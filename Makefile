@@ -1,0 +1,70 @@
+# Everything from a fresh clone: `make demo`, `make test`; `make help` lists the rest. Needs python3 (>= 3.10) with venv, and make.
+#
+#   TORCH   which torch to install, as pip is asked for it: the pin of constraints.txt unless given, then remembered in .venv.
+#           make demo TORCH="torch==2.14.1"
+#           make demo TORCH="torch==2.13.0 --index-url URL"     URL: a CPU, CUDA or ROCm index from pytorch.org
+#   ARGS    further arguments: make demo ARGS="--seed 1", make test ARGS="tests/diffusion -x"
+#   PYTHON  the interpreter .venv is made with
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+TORCH ?= $(or $(shell cat .venv/.torch 2>/dev/null),$(shell sed -n 's/^torch==/&/p' constraints.txt))
+
+.PHONY: help demo test test-slow check docs wheel clean FORCE .venv
+.DELETE_ON_ERROR:
+
+help:  ## This list.
+	@sed -n 's/^\([a-z.-]*\):.*## /  \1\t/p' Makefile | expand -t 16
+
+demo: .venv/.installed  ## Digits: pretrain, fine-tune with SEPO, write runs/demo/report.html.
+	$(BIN)/sepo demo $(ARGS)
+
+test: .venv/.installed  ## The fast tests, with shape checking.
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: .venv/.installed  ## The tests that train, resume, start processes.
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+check: .venv/.dev  ## Lint, format, types, layers, tests with coverage.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+docs: .venv/.dev  ## The documentation, into site/.
+	$(BIN)/mkdocs build --strict
+
+wheel: .venv/.installed  ## Build a wheel, install it into an empty environment, run it there.
+	rm -rf build dist
+	$(PIP) wheel --no-deps --wheel-dir dist .
+	$(PYTHON) -m venv build/empty
+	build/empty/bin/python -m pip --disable-pip-version-check --quiet install $(TORCH)
+	build/empty/bin/python -m pip --disable-pip-version-check --quiet install -c .venv/constraints.txt "$$(echo dist/*.whl)[demo]"
+	cd build && empty/bin/sepo --version && empty/bin/sepo demo --help > /dev/null && empty/bin/sepo demo $(ARGS)
+
+clean:  ## Remove what was built; .venv and runs stay.
+	rm -rf build dist site .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage src/*.egg-info
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv: .venv/.installed  ## The environment of `demo` and `test`.
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+# Holds the chosen torch; touched only when the choice changes.
+.venv/.torch: FORCE | $(BIN)/python
+	@echo '$(TORCH)' | cmp -s - $@ || echo '$(TORCH)' > $@
+
+# Torch comes first and alone: which build (CPU, CUDA) pip takes is then decided by TORCH, and what came is pinned for the rest.
+.venv/.installed: pyproject.toml constraints.txt .venv/.torch
+	$(PIP) install $(TORCH)
+	{ grep -v '^torch==' constraints.txt; $(BIN)/python -c "import importlib.metadata as m; print('torch==' + m.version('torch'))"; } > .venv/constraints.txt
+	$(PIP) install -c .venv/constraints.txt --editable '.[test]'
+	touch $@
+
+.venv/.dev: .venv/.installed
+	$(PIP) install -c .venv/constraints.txt --editable '.[dev,docs]'
+	touch $@
