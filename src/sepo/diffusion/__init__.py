@@ -1,0 +1,1 @@
+"""The mathematics: forward processes, canvases, rollouts, the denoiser lens and its log-probabilities."""

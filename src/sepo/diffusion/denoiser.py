@@ -1,0 +1,136 @@
+"""The denoiser: a lens through which a network's numbers become posteriors and concrete scores.
+
+It owns no weights: `network` stays the Hugging Face, PEFT or DDP module it was, `call` says how its family is run, `meaning`
+what the numbers mean. `policy.on(other)` looks at another network, such as the reference, through the same lens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from sepo.diffusion.process import Absorbing, Process
+from sepo.ops import rows
+from sepo.typing import LogProbs, Sites, Time, Tokens
+
+Call = Callable[..., Float[Tensor, "batch sites vocab"]]
+"""call(network, xt [batch length], sigma [batch], attend [batch length] | None, sites [batch k] | None) -> logits."""
+
+
+@dataclass
+class Meter:
+    """Counts network evaluations: one is one sequence through the network once."""
+
+    evaluations: int = 0
+    with_gradient: int = 0
+
+    def count(self, sequences: int) -> None:
+        self.evaluations += sequences
+        if torch.is_grad_enabled():
+            self.with_gradient += sequences
+
+
+class Meaning(Protocol):
+    """How logits of a family are read."""
+
+    def log_posterior(self, logits: LogProbs, xt: Tokens, t: Time, process: Process) -> LogProbs: ...
+
+    def log_score(self, logits: LogProbs, xt: Tokens, t: Time, process: Process) -> LogProbs: ...
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Logits of p(x0_i | x_t): MDLM, LLaDA, masked language models (arXiv 2406.07524). Entries of -inf are impossible."""
+
+    def log_posterior(self, logits: LogProbs, xt: Tokens, t: Time, process: Process) -> LogProbs:
+        return process.carry_over(logits.log_softmax(-1), xt)
+
+    def log_score(self, logits: LogProbs, xt: Tokens, t: Time, process: Process) -> LogProbs:
+        return process.log_score(self.log_posterior(logits, xt, t, process), xt, t)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Logits of log s(x_t, t): SEDD (arXiv 2310.16834). With `scale_by_sigma` log expm1(sigma) + log(size - 1) is subtracted.
+
+    The score need not be normalised; the posterior drawn from it is.
+    """
+
+    scale_by_sigma: bool = True
+
+    def log_score(self, logits: LogProbs, xt: Tokens, t: Time, process: Process) -> LogProbs:
+        if self.scale_by_sigma:
+            scale = process.schedule.sigma(t).expm1().log() + torch.tensor(float(process.size - 1)).log()
+            logits = logits - scale[:, None, None]
+        return logits.scatter(-1, xt.unsqueeze(-1), 0.0)
+
+    def log_posterior(self, logits: LogProbs, xt: Tokens, t: Time, process: Process) -> LogProbs:
+        if isinstance(process, Absorbing):
+            return process.carry_over(logits.log_softmax(-1), xt)
+        posterior = process.posterior(self.log_score(logits, xt, t, process), xt, t).clamp_min(1e-30)
+        return posterior.log().log_softmax(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Denoiser:
+    """A network, the process it inverts, and how its numbers are read.
+
+    banned: ids that are never drawn (the mask of an absorbing process is ruled out by itself); time_free: the network ignores
+    sigma, so that a row which did not change needs no new evaluation; length: of an unconditional canvas.
+    """
+
+    network: nn.Module
+    process: Process
+    call: Call
+    meaning: Meaning = Posterior()
+    banned: tuple[int, ...] = ()
+    time_free: bool = True
+    length: int | None = None
+    meter: Meter = field(default_factory=Meter)
+
+    def __post_init__(self) -> None:
+        outside = [token for token in self.banned if not 0 <= token < self.process.size]
+        if outside:
+            raise ValueError(f"banned={outside}: these ids are outside the process's {self.process.size}; drop them.")
+
+    def on(self, network: nn.Module) -> Denoiser:
+        """The same lens on another network; evaluations count together."""
+        return replace(self, network=network)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    def logits(
+        self, xt: Tokens, t: Time, attend: Sites | None = None, sites: Int[Tensor, "batch k"] | None = None
+    ) -> Float[Tensor, "batch sites vocab"]:
+        """Logits in float32 with impossible ids at -inf; [batch length vocab], or [batch k vocab] at `sites` alone."""
+        self.meter.count(len(xt))
+        logits = self.call(self.network, xt, self.process.schedule.sigma(t), attend, sites).float()
+        if logits.shape[-1] != self.process.size:
+            raise ValueError(
+                f"The network returned {logits.shape[-1]} logits per site but the process has {self.process.size} token ids; "
+                "give the process the size of the network's output."
+            )
+        ruled_out = [*self.banned, *([self.process.mask] if isinstance(self.process, Absorbing) else [])]
+        if not ruled_out:
+            return logits
+        impossible = torch.zeros(self.process.size, dtype=torch.bool, device=logits.device)
+        impossible[ruled_out] = True
+        return logits.masked_fill(impossible, -torch.inf)
+
+    def log_posterior(
+        self, xt: Tokens, t: Time, attend: Sites | None = None, sites: Int[Tensor, "batch k"] | None = None
+    ) -> Float[Tensor, "batch sites vocab"]:
+        """log p(x0_i = v | x_t), [batch length vocab], normalised over v."""
+        logits = self.logits(xt, t, attend, sites)
+        return self.meaning.log_posterior(logits, xt if sites is None else rows(xt, sites), t, self.process)
+
+    def log_score(self, xt: Tokens, t: Time, attend: Sites | None = None) -> LogProbs:
+        """log s(x_t, t)_y at every site and token, [batch length vocab]; 0 at y = x_t."""
+        return self.meaning.log_score(self.logits(xt, t, attend), xt, t, self.process)

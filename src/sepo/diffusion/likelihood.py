@@ -1,0 +1,93 @@
+r"""Log-probabilities: of the path a sampler took, exactly; of a sequence, as a bound.
+
+The order of a masked path does not depend on the network, so that p(path) = p(order) prod_i p(x0_i | state before i appeared).
+The bound is the expectation of the same product over fresh orders, in the form of low variance that counts masked sites:
+
+    -log p(x0) <= E_{k ~ U{1..n}} (n / k) sum_{i in A} -log p(x0_i | x0 with A masked),   |A| = k uniform
+
+(Your Absorbing Discrete Diffusion Secretly Models the Conditional Distributions of Clean Data, arXiv 2406.03736, eq. 13 ff.; Large Language
+Diffusion Models, arXiv 2502.09992, eq. 14). For other processes, and networks that see the time, it is the integral of the score entropy.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sepo.diffusion.denoiser import Denoiser
+from sepo.diffusion.process import Absorbing
+from sepo.diffusion.rollout import MaskedPath
+from sepo.diffusion.views import Views, read
+from sepo.ops import Chance
+from sepo.typing import Float, PerSequence, Sites, Tokens
+
+
+def path_log_prob(policy: Denoiser, path: MaskedPath, at_once: int = 256) -> Float[Tensor, "batch length"]:
+    """log p(x0_i | state before site i appeared), per site, 0 where given; its sum is log p(path) up to the order's constant.
+
+    One network evaluation per state in which something appeared; `at_once` of them per forward.
+    """
+    row, step = path.active().nonzero(as_tuple=True)
+    log_prob = torch.zeros_like(path.log_prob)
+    for rows_, steps in zip(row.split(at_once), step.split(at_once), strict=True):
+        part = path[rows_]
+        views = state_views(part, steps.unsqueeze(1), policy.process)
+        log_prob = log_prob.index_add(0, rows_, read(policy, views).log_prob.squeeze(1).to(log_prob.dtype))
+    return log_prob
+
+
+def state_views(path: MaskedPath, steps: Tensor, process: Absorbing, share: Tensor | None = None) -> Views:
+    """Views of the given steps [batch view]; the weight is `share` [batch view] (1 if None) at the sites revealed there.
+
+    The hazard spreads the same weight over all sites that are masked: share * (number revealed) / (number masked).
+    """
+    share = torch.ones(steps.shape, device=steps.device) if share is None else share
+    masked, revealed = path.masked(steps), path.revealed(steps)
+    fraction = revealed.sum(-1) / masked.sum(-1).clamp_min(1)
+    return Views(
+        xt=path.states(steps, process.mask),
+        t=path.times.gather(1, steps),
+        x0=path.x0,
+        weight=share.unsqueeze(-1) * revealed,
+        hazard=(share * fraction).unsqueeze(-1) * masked,
+        attend=path.canvas.attend,
+    )
+
+
+def masked_views(
+    x0: Tokens, free: Sites, attend: Sites | None, process: Absorbing, chance: Chance, views: int = 1
+) -> Views:
+    """Fresh random masks of the free sites, the number masked stratified over views: the count form of the bound above."""
+    drawn = chance.uniform(views, x0.shape[1] + 1)
+    n = free.sum(1, keepdim=True)
+    strata = torch.arange(views, device=x0.device)
+    count = ((strata + drawn[..., 0]) / views * n).floor().clamp_max(n - 1).long() + 1
+    rank = drawn[..., 1:].masked_fill(~free.unsqueeze(1), 2.0).argsort(-1).argsort(-1)
+    masked = rank < count.unsqueeze(-1)
+    noise = count / n * (1 - process.schedule.alpha(torch.ones((), device=x0.device)))
+    weight = (n / count / views).unsqueeze(-1).float() * masked
+    xt = x0.unsqueeze(1).masked_fill(masked, process.mask)
+    return Views(xt, process.schedule.time(1 - noise), x0, weight, weight, attend)
+
+
+@torch.no_grad()
+def bound(policy: Denoiser, x0: Tokens, free: Sites, chance: Chance, attend: Sites | None = None, draws: int = 8) -> PerSequence:
+    """An upper bound on -log p(x0) of the free sites given the others, in nats per sequence; `draws` evaluations each."""
+    return denoising_loss(policy, x0, free, chance, attend, draws)
+
+
+def denoising_loss(
+    policy: Denoiser, x0: Tokens, free: Sites, chance: Chance, attend: Sites | None = None, draws: int = 1
+) -> PerSequence:
+    """The same with gradient: the pretraining loss, [batch] in nats. Count form where the process and the network allow it."""
+    if isinstance(policy.process, Absorbing) and policy.time_free:
+        views = masked_views(x0, free, attend, policy.process, chance, draws)
+        return -(views.weight * read(policy, views).log_prob).sum((1, 2))
+    losses = []
+    for draw_ in range(draws):
+        uniform = chance.uniform(1)[:, 0]
+        t = ((draw_ + uniform) / draws).clamp(1e-4, 1.0).float()
+        xt = policy.process.corrupt(x0, t, free, chance)
+        entropy = policy.process.score_entropy(policy.log_score(xt, t, attend), xt, x0, t)
+        losses.append((entropy * free).sum(1))
+    return torch.stack(losses).mean(0)

@@ -1,0 +1,81 @@
+r"""From returns to advantages: centred by a baseline, then scaled.
+
+    mean           A_j = R_j - mean(group)                (GRPO, arXiv 2402.03300; scales the gradient by (G - 1) / G)
+    leave_one_out  A_j = R_j - mean(group without j)      (RLOO, arXiv 2402.14740; unbiased)
+    none           A_j = R_j
+
+A return that is NaN (no reward applied) takes no part in its group's statistics and has advantage 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sepo.typing import PerSequence
+
+Grouped = Float[Tensor, "groups size"]
+
+
+def mean(returns: Grouped) -> Grouped:
+    return returns.nanmean(1, keepdim=True).expand_as(returns)
+
+
+def leave_one_out(returns: Grouped) -> Grouped:
+    count = (~returns.isnan()).sum(1, keepdim=True)
+    others = (returns.nansum(1, keepdim=True) - returns.nan_to_num(0.0)) / (count - 1).clamp_min(1)
+    return torch.where(count > 1, others, returns.nan_to_num(0.0))
+
+
+def none(returns: Grouped) -> Grouped:
+    return torch.zeros_like(returns)
+
+
+def group(returns: Grouped) -> Grouped:
+    """Standard deviation within each group."""
+    return _deviation(returns, dim=1)
+
+
+def batch(returns: Grouped) -> Grouped:
+    """Standard deviation over all sequences of the collection."""
+    return _deviation(returns.reshape(1, -1), dim=1).expand(returns.shape)
+
+
+def unit(returns: Grouped) -> Grouped:
+    return torch.ones_like(returns)
+
+
+BASELINES: dict[str, Callable[[Tensor], Tensor]] = {"mean": mean, "leave_one_out": leave_one_out, "none": none}
+SCALES: dict[str, Callable[[Tensor], Tensor]] = {"group": group, "batch": batch, "none": unit}
+
+
+@dataclass(frozen=True)
+class Advantage:
+    """baseline and scale: functions of the returns in groups, [groups size] each. `eps` keeps a group of equal returns finite."""
+
+    baseline: Callable[[Tensor], Tensor] = mean
+    scale: Callable[[Tensor], Tensor] = group
+    eps: float = 1e-4
+
+    def __call__(self, returns: PerSequence, size: int) -> PerSequence:
+        """[batch] returns, consecutive groups of `size`, to [batch] advantages.
+
+        Raises:
+            ValueError: the batch is not a whole number of groups.
+        """
+        if size < 1 or len(returns) % size:
+            raise ValueError(f"{len(returns)} returns do not make whole groups of {size}; choose a divisor as num_generations.")
+        grouped = returns.reshape(-1, size)
+        scale = self.scale(grouped)
+        eps = 0.0 if self.scale is unit else self.eps
+        return ((grouped - self.baseline(grouped)) / (scale + eps)).nan_to_num(0.0).reshape(-1)
+
+
+def _deviation(returns: Tensor, dim: int) -> Tensor:
+    count = (~returns.isnan()).sum(dim, keepdim=True)
+    centred = (returns - returns.nanmean(dim, keepdim=True)).nan_to_num(0.0)
+    return (centred.square().sum(dim, keepdim=True) / (count - 1).clamp_min(1)).sqrt().expand_as(returns)

@@ -1,0 +1,90 @@
+"""What a sampler is: a generator of moves; and how its moves become a rollout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sepo.diffusion.canvas import Canvas
+from sepo.diffusion.denoiser import Denoiser
+from sepo.diffusion.process import Absorbing
+from sepo.diffusion.rollout import MaskedPath, Rollout, StatePath
+from sepo.ops import Chance
+from sepo.record import Record
+from sepo.typing import Float, Time, Tokens
+
+
+@dataclass(frozen=True, eq=False)
+class Move(Record):
+    """x: the tokens after the move; t: the time at which the network was read before it; log_prob: of the tokens that appeared.
+
+    The first move of a sampler is its start: t = 1 and nothing has appeared.
+    """
+
+    x: Tokens
+    t: Time
+    log_prob: Float[Tensor, "batch length"]
+
+
+class Sampler(Protocol):
+    """A frozen bundle of options that is called. `exact`: its law does not depend on its number of steps."""
+
+    def __call__(self, policy: Denoiser, canvas: Canvas, chance: Chance) -> Iterator[Move]: ...
+
+
+def start(policy: Denoiser, canvas: Canvas, chance: Chance) -> Move:
+    x = canvas.start(policy.process, chance)
+    return Move(x, torch.ones(len(x), device=x.device), torch.zeros(x.shape, device=x.device))
+
+
+@torch.no_grad()
+def roll(sampler: Sampler, policy: Denoiser, canvas: Canvas, chance: Chance) -> Rollout:
+    """Run a sampler to its end. Dropout is off meanwhile.
+
+    Raises:
+        ValueError: the canvas holds a token that the network does not know, or nothing to fill.
+    """
+    _check(policy, canvas)
+    training = policy.network.training
+    policy.network.eval()
+    try:
+        moves = sampler(policy, canvas, chance)
+        return _masked_path(moves, canvas, policy.process) if isinstance(policy.process, Absorbing) else _states(moves, canvas)
+    finally:
+        policy.network.train(training)
+
+
+def _masked_path(moves: Iterator[Move], canvas: Canvas, process: Absorbing) -> MaskedPath:
+    first = next(moves)
+    x, times, order, log_prob = first.x, [], torch.full_like(first.x, -1), first.log_prob
+    for step, move in enumerate(moves):
+        order = torch.where((x == process.mask) & (move.x != process.mask), step, order)
+        log_prob = log_prob + move.log_prob
+        times.append(move.t)
+        x = move.x
+    return MaskedPath(canvas, x, order, torch.stack(times, dim=1), log_prob)
+
+
+def _states(moves: Iterator[Move], canvas: Canvas) -> StatePath:
+    visited = list(moves)
+    read_at = [move.t for move in visited[1:]]
+    times = torch.stack([*read_at, torch.zeros_like(visited[0].t)], dim=1)
+    return StatePath(canvas, torch.stack([move.x for move in visited], dim=1), times)
+
+
+def _check(policy: Denoiser, canvas: Canvas) -> None:
+    if not canvas.free.any(dim=1).all():
+        row = int((~canvas.free.any(dim=1)).nonzero()[0])
+        raise ValueError(f"Row {row} of the canvas has no free site, so there is nothing to sample; leave such prompts out.")
+    given = canvas.tokens.masked_fill(canvas.free, 0)
+    if int(given.min()) < 0 or int(given.max()) >= policy.process.size:
+        raise ValueError(
+            f"The canvas holds token {int(given.max() if given.max() >= policy.process.size else given.min())}, but the model has ids "
+            f"0 to {policy.process.size - 1}; check that the tokenizer belongs to the model."
+        )
+    if isinstance(policy.process, Absorbing) and (given == policy.process.mask).logical_and(~canvas.free).any():
+        raise ValueError(f"The canvas gives the mask id {policy.process.mask} as a token; mark that site free instead.")
