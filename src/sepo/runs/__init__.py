@@ -1,0 +1,77 @@
+"""The run folder of plain files, and the report drawn from it. Knows nothing of models or training."""
+
+from sepo.runs.boards import Boards, clashes
+from sepo.runs.completions import Completions, completion_steps, print_completions, read_completions, write_completions
+from sepo.runs.folder import (
+    RunFolder,
+    open_run,
+    read_config,
+    read_summary,
+    start_run,
+    write_config,
+    write_summary,
+)
+from sepo.runs.metrics import curve, log_metrics, metric_names, read_metrics, resume_run
+from sepo.runs.pixels import Pixels, before_after_png, contact_sheet_png
+from sepo.runs.report import rebuild_report, write_report
+from sepo.runs.sections import (
+    Chart,
+    Curves,
+    Figure,
+    Filmstrip,
+    Gallery,
+    Guide,
+    Headline,
+    Images,
+    Metric,
+    Note,
+    Panel,
+    Section,
+    Series,
+    Table,
+    TextColumn,
+    Texts,
+)
+
+__all__ = [
+    "Boards",
+    "Chart",
+    "Completions",
+    "Curves",
+    "Figure",
+    "Filmstrip",
+    "Gallery",
+    "Guide",
+    "Headline",
+    "Images",
+    "Metric",
+    "Note",
+    "Panel",
+    "Pixels",
+    "RunFolder",
+    "Section",
+    "Series",
+    "Table",
+    "TextColumn",
+    "Texts",
+    "before_after_png",
+    "clashes",
+    "completion_steps",
+    "contact_sheet_png",
+    "curve",
+    "log_metrics",
+    "metric_names",
+    "open_run",
+    "print_completions",
+    "read_completions",
+    "read_config",
+    "read_metrics",
+    "read_summary",
+    "rebuild_report",
+    "resume_run",
+    "start_run",
+    "write_completions",
+    "write_config",
+    "write_report",
+    "write_summary",
+]
