@@ -15,7 +15,8 @@ from torch import Generator, Tensor
 class Chance:
     """The uniform numbers of one batch, in groups of `rows` consecutive rows with a generator of their own.
 
-    What a group draws depends on its own seed alone: not on the batch it travels in, the rank that draws it, or the device.
+    What a group draws depends on its own seed alone: not on the batch it travels in, the rank that draws it, or the
+    device.
     """
 
     generators: tuple[Generator, ...]
@@ -23,7 +24,9 @@ class Chance:
     device: torch.device | str = "cpu"
 
     @staticmethod
-    def seeded(seed: int, groups: Sequence[int], rows: int, device: torch.device | str = "cpu", purpose: int = 0) -> Chance:
+    def seeded(
+        seed: int, groups: Sequence[int], rows: int, device: torch.device | str = "cpu", purpose: int = 0
+    ) -> Chance:
         """Generators seeded from (run seed, purpose, index of the group in the stream)."""
         generators = []
         for group in groups:

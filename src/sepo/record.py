@@ -32,7 +32,9 @@ class Record:
     def __getitem__(self, index: slice | int | Tensor) -> Self:
         """Rows of the batch; an int would drop the batch axis and is refused."""
         if isinstance(index, int):
-            raise ValueError(f"record[{index}] would drop the batch axis; take a slice such as record[{index}:{index + 1}].")
+            raise ValueError(
+                f"record[{index}] would drop the batch axis; take a slice such as record[{index}:{index + 1}]."
+            )
         return self.map(lambda tensor: tensor[index])
 
     def __len__(self) -> int:
@@ -52,17 +54,6 @@ class Record:
             elif isinstance(value, Record):
                 found |= value.tensors(f"{prefix}{field.name}.")
         return found
-
-    def with_tensors(self, found: dict[str, Tensor], prefix: str = "") -> Self:
-        """This record with its tensors replaced by those of `tensors()`; shapes need not agree."""
-        changed = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, Tensor):
-                changed[field.name] = found[prefix + field.name]
-            elif isinstance(value, Record):
-                changed[field.name] = value.with_tensors(found, f"{prefix}{field.name}.")
-        return replace(self, **changed)
 
 
 R = TypeVar("R", bound=Record)

@@ -1,12 +1,14 @@
 """The denoiser: a lens through which a network's numbers become posteriors and concrete scores.
 
-It owns no weights: `network` stays the Hugging Face, PEFT or DDP module it was, `call` says how its family is run, `meaning`
-what the numbers mean. `policy.on(other)` looks at another network, such as the reference, through the same lens.
+It owns no weights: `network` stays the Hugging Face, PEFT or DDP module it was, `call` says how its family is run,
+`meaning` what the numbers mean. `policy.on(other)` looks at another network, such as the reference, through the same
+lens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -45,7 +47,7 @@ class Meaning(Protocol):
 
 @dataclass(frozen=True)
 class Posterior:
-    """Logits of p(x0_i | x_t): MDLM, LLaDA, masked language models (arXiv 2406.07524). Entries of -inf are impossible."""
+    """Logits of p(x0_i | x_t): MDLM (arXiv 2406.07524), LLaDA, masked language models. -inf marks the impossible."""
 
     def log_posterior(self, logits: LogProbs, xt: Tokens, t: Time, process: Process) -> LogProbs:
         return process.carry_over(logits.log_softmax(-1), xt)
@@ -56,9 +58,10 @@ class Posterior:
 
 @dataclass(frozen=True)
 class Score:
-    """Logits of log s(x_t, t): SEDD (arXiv 2310.16834). With `scale_by_sigma` log expm1(sigma) + log(size - 1) is subtracted.
+    """Logits of log s(x_t, t): SEDD (arXiv 2310.16834).
 
-    The score need not be normalised; the posterior drawn from it is.
+    With `scale_by_sigma` log expm1(sigma) + log(size - 1) is subtracted. The score need not be normalised; the
+    posterior drawn from it is.
     """
 
     scale_by_sigma: bool = True
@@ -80,8 +83,8 @@ class Score:
 class Denoiser:
     """A network, the process it inverts, and how its numbers are read.
 
-    banned: ids that are never drawn (the mask of an absorbing process is ruled out by itself); time_free: the network ignores
-    sigma, so that a row which did not change needs no new evaluation; length: of an unconditional canvas.
+    banned: ids that are never drawn (the mask of an absorbing process is ruled out by itself); time_free: the network
+    ignores sigma, so that a row which did not change needs no new evaluation; length: of an unconditional canvas.
     """
 
     network: nn.Module
@@ -114,8 +117,8 @@ class Denoiser:
         logits = self.call(self.network, xt, self.process.schedule.sigma(t), attend, sites).float()
         if logits.shape[-1] != self.process.size:
             raise ValueError(
-                f"The network returned {logits.shape[-1]} logits per site but the process has {self.process.size} token ids; "
-                "give the process the size of the network's output."
+                f"The network returned {logits.shape[-1]} logits per site but the process has {self.process.size} "
+                "token ids; give the process the size of the network's output."
             )
         ruled_out = [*self.banned, *([self.process.mask] if isinstance(self.process, Absorbing) else [])]
         if not ruled_out:
@@ -134,3 +137,14 @@ class Denoiser:
     def log_score(self, xt: Tokens, t: Time, attend: Sites | None = None) -> LogProbs:
         """log s(x_t, t)_y at every site and token, [batch length vocab]; 0 at y = x_t."""
         return self.meaning.log_score(self.logits(xt, t, attend), xt, t, self.process)
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Dropout off within, the mode restored after."""
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)

@@ -1,12 +1,14 @@
 r"""Log-probabilities: of the path a sampler took, exactly; of a sequence, as a bound.
 
-The order of a masked path does not depend on the network, so that p(path) = p(order) prod_i p(x0_i | state before i appeared).
-The bound is the expectation of the same product over fresh orders, in the form of low variance that counts masked sites:
+The order of a masked path does not depend on the network, so that p(path) = p(order) prod_i p(x0_i | state before i
+appeared). The bound is the expectation of its logarithm over fresh orders, in the form of low variance that counts
+masked sites:
 
     -log p(x0) <= E_{k ~ U{1..n}} (n / k) sum_{i in A} -log p(x0_i | x0 with A masked),   |A| = k uniform
 
-(Your Absorbing Discrete Diffusion Secretly Models the Conditional Distributions of Clean Data, arXiv 2406.03736, eq. 13 ff.; Large Language
-Diffusion Models, arXiv 2502.09992, eq. 14). For other processes, and networks that see the time, it is the integral of the score entropy.
+(Your Absorbing Discrete Diffusion Secretly Models the Conditional Distributions of Clean Data, arXiv 2406.03736,
+eq. 13 ff.; Large Language Diffusion Models, arXiv 2502.09992, eq. 14). For other processes, and networks that see the
+time, it is the integral of the score entropy.
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ from sepo.typing import Float, PerSequence, Sites, Tokens
 
 
 def path_log_prob(policy: Denoiser, path: MaskedPath, at_once: int = 256) -> Float[Tensor, "batch length"]:
-    """log p(x0_i | state before site i appeared), per site, 0 where given; its sum is log p(path) up to the order's constant.
+    """log p(x0_i | state before site i appeared), per site, 0 where given.
 
-    One network evaluation per state in which something appeared; `at_once` of them per forward.
+    Its sum is log p(path) up to the constant of the order. One network evaluation per state in which something
+    appeared; `at_once` of them per forward.
     """
     row, step = path.active().nonzero(as_tuple=True)
     log_prob = torch.zeros_like(path.log_prob)
@@ -37,9 +40,10 @@ def path_log_prob(policy: Denoiser, path: MaskedPath, at_once: int = 256) -> Flo
 
 
 def state_views(path: MaskedPath, steps: Tensor, process: Absorbing, share: Tensor | None = None) -> Views:
-    """Views of the given steps [batch view]; the weight is `share` [batch view] (1 if None) at the sites revealed there.
+    """Views of the given steps [batch view].
 
-    The hazard spreads the same weight over all sites that are masked: share * (number revealed) / (number masked).
+    The weight is `share` [batch view] (1 if None) at the sites revealed there. The hazard spreads the same weight over
+    all sites that are masked: share * (number revealed) / (number masked).
     """
     share = torch.ones(steps.shape, device=steps.device) if share is None else share
     masked, revealed = path.masked(steps), path.revealed(steps)
@@ -57,7 +61,7 @@ def state_views(path: MaskedPath, steps: Tensor, process: Absorbing, share: Tens
 def masked_views(
     x0: Tokens, free: Sites, attend: Sites | None, process: Absorbing, chance: Chance, views: int = 1
 ) -> Views:
-    """Fresh random masks of the free sites, the number masked stratified over views: the count form of the bound above."""
+    """Fresh random masks of the free sites, their number stratified over views: the count form of the bound above."""
     drawn = chance.uniform(views, x0.shape[1] + 1)
     n = free.sum(1, keepdim=True)
     strata = torch.arange(views, device=x0.device)
@@ -71,15 +75,17 @@ def masked_views(
 
 
 @torch.no_grad()
-def bound(policy: Denoiser, x0: Tokens, free: Sites, chance: Chance, attend: Sites | None = None, draws: int = 8) -> PerSequence:
-    """An upper bound on -log p(x0) of the free sites given the others, in nats per sequence; `draws` evaluations each."""
+def bound(
+    policy: Denoiser, x0: Tokens, free: Sites, chance: Chance, attend: Sites | None = None, draws: int = 8
+) -> PerSequence:
+    """An upper bound on -log p(x0) of the free sites given the others, [batch] in nats; `draws` evaluations each."""
     return denoising_loss(policy, x0, free, chance, attend, draws)
 
 
 def denoising_loss(
     policy: Denoiser, x0: Tokens, free: Sites, chance: Chance, attend: Sites | None = None, draws: int = 1
 ) -> PerSequence:
-    """The same with gradient: the pretraining loss, [batch] in nats. Count form where the process and the network allow it."""
+    """The same with gradient: the pretraining loss, in the count form where the process and the network allow it."""
     if isinstance(policy.process, Absorbing) and policy.time_free:
         views = masked_views(x0, free, attend, policy.process, chance, draws)
         return -(views.weight * read(policy, views).log_prob).sum((1, 2))

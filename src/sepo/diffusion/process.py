@@ -2,7 +2,8 @@ r"""Forward processes: a token is kept with probability alpha(t), else redrawn f
 
     q(x_t = y | x_0 = v) = alpha 1[y = v] + (1 - alpha) pi(y)
 
-Everything else is Bayes' rule. With the posterior p(v) = p(x0_i = v | x_t), L(v) = q(x_t | v) and C = sum_v p(v) / L(v):
+Everything else is Bayes' rule. With the posterior p(v) = p(x0_i = v | x_t), L(v) = q(x_t | v) and
+C = sum_v p(v) / L(v):
 
     concrete score   s(y) = q_t(y) / q_t(x_t) = alpha p(y) / L(y) + (1 - alpha) pi(y) C,   and C = sum_y s(y)
     posterior        p(y) = L(y) (s(y) - (1 - alpha) pi(y) C) / alpha
@@ -152,8 +153,8 @@ class Absorbing(Process):
         super().__post_init__()
         if not 0 <= self.mask < self.size:
             raise ValueError(
-                f"mask={self.mask}: the mask id must be one of the {self.size} ids of the process (0 to {self.size - 1}); "
-                "size counts the mask."
+                f"mask={self.mask}: the mask id must be one of the {self.size} ids of the process "
+                f"(0 to {self.size - 1}); size counts the mask."
             )
 
     def limit(self, tokens: Tokens) -> PerSite:
@@ -166,18 +167,18 @@ class Absorbing(Process):
         return torch.full(uniform.shape, self.mask, device=uniform.device)
 
     def carry_over(self, log_posterior: LogProbs, xt: Tokens) -> LogProbs:
-        """A site that is not masked is known: its posterior is one-hot at its token (SUBS, arXiv 2406.07524, section 3.2.3)."""
+        """A site that is not masked is known: one-hot at its token (SUBS, arXiv 2406.07524, section 3.2.3)."""
         ids = torch.arange(self.size, device=xt.device)
         known = torch.where(ids == xt.unsqueeze(-1), 0.0, -torch.inf).to(log_posterior.dtype)
         return torch.where((xt == self.mask).unsqueeze(-1), log_posterior, known)
 
     def reveal_probability(self, t: Time, s: Time) -> PerSequence:
-        """(alpha_s - alpha_t) / (1 - alpha_t): the chance that a mask at t is a token at s. It does not know the network."""
+        """(alpha_s - alpha_t) / (1 - alpha_t): the chance that a mask at t is a token at s, whatever the network."""
         alpha_t, alpha_s = self.schedule.alpha(t), self.schedule.alpha(s)
         return (alpha_s - alpha_t) / (1 - alpha_t)
 
     def log_score(self, log_posterior: LogProbs, xt: Tokens, t: Time) -> LogProbs:
-        """At a mask log p - log expm1(sigma); elsewhere only the way back to the mask is open (its value: SUBS convention)."""
+        """At a mask log p - log expm1(sigma); elsewhere only the way back to the mask is open (its value: SUBS)."""
         log_odds = _column(self.schedule.alpha(t).log() - (1 - self.schedule.alpha(t)).log()).unsqueeze(-1)
         ids = torch.arange(self.size, device=xt.device)
         here, masked = ids == xt.unsqueeze(-1), (xt == self.mask).unsqueeze(-1)

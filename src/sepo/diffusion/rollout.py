@@ -1,7 +1,7 @@
 """A rollout: what a sampler did, stored so that any policy can be read along it later.
 
-A path of the absorbing process is two integer arrays, tokens and order: every state it visited follows from them. A path of
-the uniform process revisits sites, so its states are kept.
+A path of the absorbing process is two integer arrays, tokens and order: every state it visited follows from them. A
+path of the uniform process revisits sites, so its states are kept.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from sepo.typing import Bool, Float, Int, Tokens
 class MaskedPath(Record):
     """From the start of a canvas to x0, each free site revealed once.
 
-    order[b, i]: the step at which site i appeared, -1 if it was given; times[b, j]: the time at which the network was read before
-    step j; log_prob[b, i]: log-probability of the token of site i when it was drawn, 0 if given.
+    order[b, i]: the step at which site i appeared, -1 if it was given; times[b, j]: the time at which the network was
+    read before step j; log_prob[b, i]: log-probability of the token of site i when it was drawn, 0 if given.
     """
 
     canvas: Canvas

@@ -19,7 +19,7 @@ Times = Float[Tensor, "*times"]
 
 
 class Schedule(ABC):
-    """A decreasing alpha from (about) 1 at t = 0 to (about) 0 at t = 1. All methods are elementwise; times in [0, 1]."""
+    """A decreasing alpha from (about) 1 at t = 0 to (about) 0 at t = 1. Methods are elementwise, times in [0, 1]."""
 
     @abstractmethod
     def alpha(self, t: Times) -> Times: ...
@@ -38,7 +38,7 @@ class Schedule(ABC):
 
 @dataclass(frozen=True)
 class LogLinear(Schedule):
-    """alpha = 1 - (1 - eps) t, so that a token is masked with probability (1 - eps) t (arXiv 2310.16834, appendix C.1)."""
+    """alpha = 1 - (1 - eps) t: a token is masked with probability (1 - eps) t (arXiv 2310.16834, appendix C.1)."""
 
     eps: float = 1e-3
 

@@ -1,7 +1,8 @@
-"""Views: the places where a policy is read, drawn once and stored, so that old, reference and new are read at the same noise.
+"""Views: the places where a policy is read, stored so that old, reference and new are read at the same noise.
 
-`weight` makes the sum over views and sites of weight * log p(x0_i | x_t) an estimate of the log-probability of the path.
-`hazard` is the same with every masked site in place of the revealed one, for terms that have a closed form at a state.
+`weight` makes the sum over views and sites of weight * log p(x0_i | x_t) an estimate of the log-probability of the
+path. `hazard` is the same with every masked site in place of the revealed one, for terms that have a closed form at a
+state.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Views(Record):
 
 @dataclass(frozen=True, eq=False)
 class Reading(Record):
-    """What a policy says at views: log p(x0_i | x_t) where a weight is not zero (0 elsewhere), and the whole law on request."""
+    """What a policy says at views: log p(x0_i | x_t) at weighted sites (0 elsewhere), and the whole law on request."""
 
     log_prob: Float[Tensor, "batch view length"]
     log_posterior: Float[Tensor, "batch view length vocab"] | None = None
@@ -41,9 +42,10 @@ class Reading(Record):
 
 
 def read(policy: Denoiser, views: Views, whole: bool = False) -> Reading:
-    """The policy at the views: one network evaluation per view. `whole` also keeps the law over the vocabulary at every site.
+    """The policy at the views: one network evaluation per view.
 
-    Without it only the weighted sites pass through the head of the network.
+    `whole` also keeps the law over the vocabulary at every site. Without it only the weighted sites pass through the
+    head of the network.
     """
     batch, view, length = views.xt.shape
     xt, t = views.xt.flatten(0, 1), views.t.flatten()
@@ -56,6 +58,8 @@ def read(policy: Denoiser, views: Views, whole: bool = False) -> Reading:
         return Reading(log_prob.view(batch, view, length), log_posterior.view(batch, view, length, -1))
     most = max(int(weighted.sum(-1).max()), 1)
     sites = weighted.to(torch.int8).argsort(dim=-1, descending=True, stable=True)[:, :most]
-    there = pick(policy.log_posterior(xt, t, attend, sites), rows(tokens, sites)).masked_fill(~rows(weighted, sites), 0.0)
+    there = pick(policy.log_posterior(xt, t, attend, sites), rows(tokens, sites)).masked_fill(
+        ~rows(weighted, sites), 0.0
+    )
     log_prob = torch.zeros(weighted.shape, device=there.device, dtype=there.dtype).scatter(1, sites, there)
     return Reading(log_prob.view(batch, view, length))

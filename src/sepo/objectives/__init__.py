@@ -1,4 +1,4 @@
-"""Objectives: which views of a rollout are read, and what loss the readings make. One file per algorithm; none imports another."""
+"""Objectives: which views of a rollout are read, and what loss the readings make. None knows another."""
 
 from sepo.objectives.advantages import Advantage
 from sepo.objectives.base import Loss, Objective, Total

@@ -55,7 +55,7 @@ SCALES: dict[str, Callable[[Tensor], Tensor]] = {"group": group, "batch": batch,
 
 @dataclass(frozen=True)
 class Advantage:
-    """baseline and scale: functions of the returns in groups, [groups size] each. `eps` keeps a group of equal returns finite."""
+    """baseline and scale: functions of the returns in groups, [groups size] each; `eps` keeps equal returns finite."""
 
     baseline: Callable[[Tensor], Tensor] = mean
     scale: Callable[[Tensor], Tensor] = group
@@ -68,7 +68,9 @@ class Advantage:
             ValueError: the batch is not a whole number of groups.
         """
         if size < 1 or len(returns) % size:
-            raise ValueError(f"{len(returns)} returns do not make whole groups of {size}; choose a divisor as num_generations.")
+            raise ValueError(
+                f"{len(returns)} returns do not make whole groups of {size}; choose a divisor as num_generations."
+            )
         grouped = returns.reshape(-1, size)
         scale = self.scale(grouped)
         eps = 0.0 if self.scale is unit else self.eps

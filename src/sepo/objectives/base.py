@@ -78,9 +78,7 @@ class Total(Objective):
     def views(self, rollout: Rollout, process: Process, chance: Chance) -> Views:
         return self.objective.views(rollout, process, chance)
 
-    def loss(
-        self, new: Reading, old: Reading, reference: Reading | None, advantage: PerSequence, views: Views
-    ) -> Loss:
+    def loss(self, new: Reading, old: Reading, reference: Reading | None, advantage: PerSequence, views: Views) -> Loss:
         main = self.objective.loss(new, old, reference, advantage, views)
         value, metrics = main.value, dict(main.metrics)
         for weight, term in self.penalties:

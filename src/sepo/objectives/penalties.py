@@ -24,9 +24,7 @@ class PathKL(Penalty):
     whole = True
     uses_reference = True
 
-    def loss(
-        self, new: Reading, old: Reading, reference: Reading | None, advantage: PerSequence, views: Views
-    ) -> Loss:
+    def loss(self, new: Reading, old: Reading, reference: Reading | None, advantage: PerSequence, views: Views) -> Loss:
         if new.log_posterior is None or reference is None or reference.log_posterior is None:
             raise ValueError("PathKL compares whole laws: read the new and the reference policy with whole=True.")
         value = per_sequence(views.hazard * divergence(new.log_posterior, reference.log_posterior))
@@ -39,9 +37,7 @@ class EntropyBonus(Penalty):
 
     whole = True
 
-    def loss(
-        self, new: Reading, old: Reading, reference: Reading | None, advantage: PerSequence, views: Views
-    ) -> Loss:
+    def loss(self, new: Reading, old: Reading, reference: Reading | None, advantage: PerSequence, views: Views) -> Loss:
         if new.log_posterior is None:
             raise ValueError("EntropyBonus needs the whole law: read the new policy with whole=True.")
         value = -per_sequence(views.hazard * entropy(new.log_posterior))

@@ -1,8 +1,8 @@
 """Where log-probabilities are read.
 
-`NextSite`: at states of the path, the sites that appeared there; unbiased for the sampler's policy gradient on any network.
-`AllSites`: at states of the path, every masked site; the same mean for a consistent network only.
-`FreshMasks`: at fresh random masks, the ELBO family.
+NextSite     at states of the path, the sites that appeared there; the sampler's policy gradient on any network
+AllSites     at states of the path, every masked site; the same mean for a consistent network only
+FreshMasks   at fresh random masks, the ELBO family
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Where(Protocol):
 
 @dataclass(frozen=True)
 class NextSite:
-    """`states` of the states in which something appeared, stratified and reweighted so that sums stay unbiased; None: all."""
+    """`states` of the states in which something appeared, stratified, reweighted: sums stay unbiased. None: all."""
 
     states: int | None = 4
     reads_rollout = True
@@ -78,10 +78,10 @@ class FreshMasks:
 
 
 def choose_states(path: MaskedPath, states: int | None, chance: Chance) -> tuple[Tensor, Tensor]:
-    """Steps [batch view] in which something appeared, and the share [batch view] of the path's sum that each stands for.
+    """Steps [batch view] in which something appeared, and the share [batch view] of the path's sum each stands for.
 
-    Of n such steps, one is drawn in each of K strata of n / K; a step that stands in two strata is drawn as often as it should be
-    on average. Rows with fewer than K steps read each once; their other views have share 0.
+    Of n such steps, one is drawn in each of K strata of n / K; a step that stands in two strata is drawn as often as
+    it should be on average. Rows with fewer than K steps read each once; their other views have share 0.
     """
     active = path.active()
     n = active.sum(1, keepdim=True)

@@ -1,12 +1,12 @@
 r"""How the probability ratio r = p / p_old of a site weighs its term.
 
-    ScoreClip   minimise -w log p with w = min(r A, clip(r, 1 - eps_low, 1 + eps_high) A) detached   (SEPO, arXiv 2502.01384, Alg. 1)
-    PPOClip     minimise -min(r A, clip(r, 1 - eps_low, 1 + eps_high) A), gradient through r          (PPO, arXiv 1707.06347, eq. 7)
-    Unclipped   minimise -r A, gradient through r                                                     (importance sampling)
+    ScoreClip   -w log p,  w = min(r A, clip(r, 1 - eps_low, 1 + eps_high) A) detached   SEPO, arXiv 2502.01384, Alg. 1
+    PPOClip     -min(r A, clip(r, 1 - eps_low, 1 + eps_high) A), gradient through r      PPO, arXiv 1707.06347, eq. 7
+    Unclipped   -r A, gradient through r                                                 importance sampling
 
-SEPO's clip never stops a gradient: for A > 0 it caps the weight at 1 + eps, for A < 0 it floors it at 1 - eps and leaves it
-unbounded above. `delta` caps r from above (TRL's two-sided clip, arXiv 2505.07291); `outside=0` drops terms that PPO would.
-At theta = theta_old all of them have the gradient -A grad log p.
+SEPO's clip never stops a gradient: for A > 0 it caps the weight at 1 + eps, for A < 0 it floors it at 1 - eps and
+leaves it unbounded above. `delta` caps r from above (TRL's two-sided clip, arXiv 2505.07291); `drop_outside`
+gives no weight to terms that PPO would leave out. At theta = theta_old all of them have the gradient -A grad log p.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Weight(Protocol):
 
 @dataclass(frozen=True)
 class ScoreClip:
-    """SEPO's weight. epsilon_high=None: the same as epsilon; delta=None: no upper cap; drop_outside: weight 0 where PPO has none."""
+    """SEPO's weight. epsilon_high=None: as epsilon; delta=None: no cap; drop_outside: weight 0 where PPO has none."""
 
     epsilon: float = 0.2
     epsilon_high: float | None = None
@@ -92,7 +92,9 @@ def _capped(ratio: Tensor, delta: float | None) -> Tensor:
 
 def _check(epsilon: float, epsilon_high: float | None, delta: float | None) -> None:
     if not 0 <= epsilon <= 1:
-        raise ValueError(f"epsilon={epsilon}: the clip range is 1 - epsilon to 1 + epsilon; choose 0 to 1, such as 0.2.")
+        raise ValueError(
+            f"epsilon={epsilon}: the clip range is 1 - epsilon to 1 + epsilon; choose 0 to 1, such as 0.2."
+        )
     high = epsilon if epsilon_high is None else epsilon_high
     if high < 0:
         raise ValueError(f"epsilon_high={epsilon_high}: must not be negative; leave it out to use epsilon.")

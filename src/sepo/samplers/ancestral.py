@@ -1,8 +1,8 @@
 """Ancestral sampling on a time grid: x_s ~ q(x_s | x_t) with the posterior plugged in, all sites at once.
 
-For the absorbing process this is DDPM, Tweedie and the analytic sampler in one (arXiv 2406.07524, eq. 6; arXiv 2310.16834, eq. 19); a
-site is revealed when its hitting time falls into the step, and a row in which nothing appears needs no evaluation. The error
-is O(1/steps).
+For the absorbing process this is DDPM, Tweedie and the analytic sampler in one (arXiv 2406.07524, eq. 6; arXiv
+2310.16834, eq. 19); a site is revealed when its hitting time falls into the step, and a row in which nothing appears
+needs no evaluation. The error is O(1/steps).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sepo.diffusion.canvas import Canvas
-from sepo.diffusion.denoiser import Denoiser
+from sepo.diffusion.denoiser import Denoiser, evaluating
 from sepo.diffusion.process import Absorbing
 from sepo.diffusion.rollout import MaskedPath, Rollout, StatePath
 from sepo.ops import Chance
@@ -20,7 +20,7 @@ from sepo.typing import Float, Time, Tokens
 
 @dataclass(frozen=True, eq=False)
 class Move(Record):
-    """x: the tokens after the move; t: the time at which the network was read before it; log_prob: of the tokens that appeared.
+    """x: the tokens after the move; t: when the network was read before it; log_prob: of the tokens that appeared.
 
     The first move of a sampler is its start: t = 1 and nothing has appeared.
     """
@@ -49,13 +49,13 @@ def roll(sampler: Sampler, policy: Denoiser, canvas: Canvas, chance: Chance) -> 
         ValueError: the canvas holds a token that the network does not know, or nothing to fill.
     """
     _check(policy, canvas)
-    training = policy.network.training
-    policy.network.eval()
-    try:
+    with evaluating(policy.network):
         moves = sampler(policy, canvas, chance)
-        return _masked_path(moves, canvas, policy.process) if isinstance(policy.process, Absorbing) else _states(moves, canvas)
-    finally:
-        policy.network.train(training)
+        return (
+            _masked_path(moves, canvas, policy.process)
+            if isinstance(policy.process, Absorbing)
+            else _states(moves, canvas)
+        )
 
 
 def _masked_path(moves: Iterator[Move], canvas: Canvas, process: Absorbing) -> MaskedPath:
@@ -79,12 +79,14 @@ def _states(moves: Iterator[Move], canvas: Canvas) -> StatePath:
 def _check(policy: Denoiser, canvas: Canvas) -> None:
     if not canvas.free.any(dim=1).all():
         row = int((~canvas.free.any(dim=1)).nonzero()[0])
-        raise ValueError(f"Row {row} of the canvas has no free site, so there is nothing to sample; leave such prompts out.")
+        raise ValueError(
+            f"Row {row} of the canvas has no free site, so there is nothing to sample; leave such prompts out."
+        )
     given = canvas.tokens.masked_fill(canvas.free, 0)
     if int(given.min()) < 0 or int(given.max()) >= policy.process.size:
         raise ValueError(
-            f"The canvas holds token {int(given.max() if given.max() >= policy.process.size else given.min())}, but the model has ids "
-            f"0 to {policy.process.size - 1}; check that the tokenizer belongs to the model."
+            f"The canvas holds tokens {int(given.min())} to {int(given.max())}, but the model has ids 0 to "
+            f"{policy.process.size - 1}; check that the tokenizer belongs to the model."
         )
     if isinstance(policy.process, Absorbing) and (given == policy.process.mask).logical_and(~canvas.free).any():
         raise ValueError(f"The canvas gives the mask id {policy.process.mask} as a token; mark that site free instead.")

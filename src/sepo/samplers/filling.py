@@ -1,9 +1,9 @@
 """Filling a masked canvas when the order of the sites does not depend on the network.
 
-Each free site has a hitting time: the moment of the reverse process at which its mask becomes a token. Under the absorbing process
-these are independent of everything else, P(still masked at s) = (1 - alpha(s)) / (1 - alpha(1)), so they are drawn first and
-the network is evaluated only where something appears, at the sites that appear (Masked Diffusion Models are Secretly
-Time-Agnostic Masked Models, arXiv 2409.02908, section 4).
+Each free site has a hitting time: the moment of the reverse process at which its mask becomes a token. Under the
+absorbing process these are independent of everything else, P(still masked at s) = (1 - alpha(s)) / (1 - alpha(1)), so
+they are drawn first and the network is evaluated only where something appears, at the sites that appear (Masked
+Diffusion Models are Secretly Time-Agnostic Masked Models, arXiv 2409.02908, section 4).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def hitting_times(policy: Denoiser, canvas: Canvas, chance: Chance) -> Float[Ten
 def fill(
     policy: Denoiser, canvas: Canvas, order: Tokens, times: Float[Tensor, "batch steps"], chance: Chance
 ) -> Iterator[Move]:
-    """Reveal the sites step by step: in step j, read at times[:, j], those with order j; all together, from one evaluation."""
+    """Reveal the sites step by step: in step j those with order j, together, from one evaluation at times[:, j]."""
     move = start(policy, canvas, chance)
     yield move
     drawn = chance.uniform(canvas.tokens.shape[1])
@@ -59,7 +59,7 @@ def fill(
 def require_absorbing(policy: Denoiser, sampler: str) -> Absorbing:
     if not isinstance(policy.process, Absorbing):
         raise ValueError(
-            f"{sampler} fills masks, but the process is {type(policy.process).__name__}; use Ancestral or TauLeaping for it."
+            f"{sampler} fills masks, but the process is {type(policy.process).__name__}; use Ancestral or TauLeaping."
         )
     return policy.process
 

@@ -1,7 +1,7 @@
 """First-hitting sampling: one uniformly random masked site per evaluation. Exact for masked diffusion, on any network.
 
-Title: Masked Diffusion Models are Secretly Time-Agnostic Masked Models and Exploit Inaccurate Categorical Sampling, arXiv 2409.02908,
-algorithm 1.
+(Masked Diffusion Models are Secretly Time-Agnostic Masked Models and Exploit Inaccurate Categorical Sampling, arXiv
+2409.02908, algorithm 1.)
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from sepo.samplers.filling import fill, hitting_times, require_absorbing
 
 @dataclass(frozen=True)
 class FirstHitting:
-    """All free sites in random order. `steps=None`: one site per step. Fewer steps reveal equal shares of the sites together,
-    independently of each other given the state; each row takes at most `steps` evaluations."""
+    """All free sites in random order. `steps=None`: one site per step.
+
+    Fewer steps reveal equal shares of the sites together, independently of each other given the state; each row takes
+    at most `steps` evaluations.
+    """
 
     steps: int | None = None
 

@@ -1,4 +1,4 @@
-"""Tau-leaping: Euler steps of the reverse rates rate(t) pi(x_t) s(x_t, t)_y, all sites at once (arXiv 2310.16834, eq. 17).
+"""Tau-leaping: Euler steps of the reverse rates rate(t) pi(x_t) s(x_t, t)_y at all sites (arXiv 2310.16834, eq. 17).
 
 Reads the concrete score itself, normalised or not. The error is O(1/steps).
 """
@@ -18,7 +18,7 @@ from sepo.samplers.base import Move, start
 
 @dataclass(frozen=True)
 class TauLeaping:
-    """`steps` equal steps of time from 1 to 0; jump probabilities above 1 are cut there; the last step draws from the posterior."""
+    """`steps` equal steps from t = 1 to 0; jump probabilities are cut at 1; the last step draws from the posterior."""
 
     steps: int = 128
 
