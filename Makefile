@@ -12,7 +12,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TORCH ?= $(or $(shell cat .venv/.torch 2>/dev/null),$(shell sed -n 's/^torch==/&/p' constraints.txt))
 
-.PHONY: help demo test test-slow check docs wheel clean FORCE .venv
+.PHONY: help demo test test-slow test-oldest check docs wheel clean FORCE .venv
 .DELETE_ON_ERROR:
 
 help:  ## This list.
@@ -26,6 +26,13 @@ test: .venv/.installed  ## The fast tests, with shape checking.
 
 test-slow: .venv/.installed  ## The tests that train, resume, start processes.
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-oldest: .venv/.torch  ## The fast tests with the oldest releases that pyproject.toml admits.
+	rm -rf build/oldest
+	$(PYTHON) -m venv build/oldest
+	build/oldest/bin/python -m pip --disable-pip-version-check --quiet install $(TORCH)
+	build/oldest/bin/python -m pip --disable-pip-version-check --quiet install -c constraints-oldest.txt --editable '.[test]'
+	build/oldest/bin/python -m pytest $(ARGS)
 
 check: .venv/.dev  ## Lint, format, types, layers, tests with coverage.
 	$(BIN)/ruff check
