@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from sepo.runs.metrics import curve
-from sepo.runs.numerals import numeral, tick_labels, ticks
+from sepo.runs.numerals import numeral, short_numeral, tick_labels, ticks
 from sepo.runs.sections import Chart, Metric, Series
 
 WIDTH, HEIGHT = 480, 240
@@ -40,7 +40,7 @@ class Line:
     @property
     def mean(self) -> Sequence[float]:
         """The running mean of a noisy curve, and any other as it is."""
-        return running_mean(self.y, max(5, len(self.y) // 25)) if self.smoothed else self.y
+        return running_mean(self.y, max(5, len(self.y) // 15)) if self.smoothed else self.y
 
 
 def lines_of(chart: Chart, metrics: Sequence[Mapping[str, Any]]) -> list[Line]:
@@ -71,10 +71,9 @@ def chart_svg(chart: Chart, lines: Sequence[Line]) -> str:
     A thin line is every value, the thick one over it the running mean; the last value stands at the end of each curve.
     """
     guides = [float(guide.y) for guide in chart.guides]
-    low_x, high_x = _bounds(
-        [x for line in lines for x in line.x], pad=0.0 if not any(line.labels for line in lines) else 0.06
-    )
-    low_y, high_y = _bounds([*(y for line in lines for y in line.y), *guides], pad=0.06)
+    room = 0.06 if any(line.labels for line in lines) else 0.0
+    low_x, high_x = _bounds([x for line in lines for x in line.x], room)
+    low_y, high_y = _bounds([*(y for line in lines for y in line.y), *guides], room=0.06)
 
     def across(x: float) -> float:
         return LEFT + (x - low_x) / (high_x - low_x) * (WIDTH - LEFT - RIGHT)
@@ -124,11 +123,23 @@ def _drawn(line: Line, style: str, across: Place, down: Place) -> list[str]:
     if line.labels or len(line.x) == 1:
         for at_x, at_y in zip(line.x, line.y, strict=True):
             parts.append(f'<circle class="{style}" cx="{across(at_x):.1f}" cy="{down(at_y):.1f}" r="3.5"/>')
-    for at_x, at_y, label in zip(line.x, line.y, line.labels, strict=False):
-        end = at_x > max(line.x) - 1e-9 and len(line.x) > 1
-        anchor, shift = ("end", -7) if end else ("start", 7)
-        place = f'x="{across(at_x) + shift:.1f}" y="{down(at_y) - 6:.1f}" text-anchor="{anchor}"'
-        parts.append(f'<text class="point" {place}>{escape(label)}</text>')
+    if line.labels:
+        parts.extend(_point_labels(line, across, down))
+    return parts
+
+
+def _point_labels(line: Line, across: Place, down: Place) -> list[str]:
+    """The name of each point, on the side that the curve leaves free."""
+    parts = []
+    last = len(line.x) - 1
+    for position, label in enumerate(line.labels):
+        before, after = (position - 1, position) if position == last else (position, position + 1)
+        rising = last > 0 and line.y[after] > line.y[before]
+        ends = position == last > 0
+        anchor, shift = ("end", -8) if ends else ("start", 8)
+        drop = -7 if rising == ends else 15
+        place = f'x="{across(line.x[position]) + shift:.1f}" y="{down(line.y[position]) + drop:.1f}"'
+        parts.append(f'<text class="point" {place} text-anchor="{anchor}">{escape(label)}</text>')
     return parts
 
 
@@ -150,7 +161,9 @@ def _last_values(lines: Sequence[Line], across: Place, down: Place) -> list[str]
         lowest = max(y, lowest + 13)
         style = f"s{number % STYLES}"
         parts.append(f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="2.8"/>')
-        parts.append(f'<text class="last {style}" x="{WIDTH - RIGHT + 7}" y="{lowest + 4:.1f}">{numeral(last)}</text>')
+        parts.append(
+            f'<text class="last {style}" x="{WIDTH - RIGHT + 7}" y="{lowest + 4:.1f}">{short_numeral(last)}</text>'
+        )
     return parts
 
 
@@ -178,9 +191,11 @@ def _thinned(x: Sequence[float], y: Sequence[float]) -> tuple[Sequence[float], S
     return [x[position] for position in kept], [y[position] for position in kept]
 
 
-def _bounds(values: Sequence[float], pad: float) -> tuple[float, float]:
+def _bounds(values: Sequence[float], room: float) -> tuple[float, float]:
+    """The ends of an axis: the values with a little room, and zero where the lowest value is near it."""
     low, high = min(values), max(values)
     if low == high:
-        room = abs(low) * 0.1 or 1.0
-        return low - room, high + room
-    return low - pad * (high - low), high + pad * (high - low)
+        around = abs(low) * 0.1 or 1.0
+        return low - around, high + around
+    floor = 0.0 if 0 <= low < 0.25 * high else low - room * (high - low)
+    return floor, high + room * (high - low)

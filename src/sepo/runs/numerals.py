@@ -9,7 +9,7 @@ SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def numeral(value: SupportsFloat | str | None) -> str:
-    """A number to three digits: 0.953, 12.5, 1,242, 1.5×10⁻⁵; whole numbers in full; text as it is, None as a dash."""
+    """A number to three digits: 0.953, 12.0, 1,242, 1.5×10⁻⁵; whole numbers in full; text as it is, None as a dash."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -28,10 +28,16 @@ def numeral(value: SupportsFloat | str | None) -> str:
     elif number == int(number) or size >= 1000:
         text = f"{number:,.0f}"
     else:
-        text = f"{number:.{max(0, 2 - math.floor(math.log10(size)))}f}"
-        if size >= 1 and "." in text:
-            text = text.rstrip("0").rstrip(".")
+        text = f"{number:,.{3 if 0.01 <= size < 1 else max(0, 2 - math.floor(math.log10(size)))}f}"
     return text.replace("-", "−")
+
+
+def short_numeral(value: float) -> str:
+    """A number in few letters, for the end of a curve: 0.953, 12.0, 307k, 4.2M."""
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= 10 * unit or (abs(value) >= unit and letter != "k"):
+            return f"{numeral(round(value / unit, 1))}{letter}"
+    return numeral(value)
 
 
 def ticks(low: float, high: float, number: int = 4) -> list[float]:
@@ -61,4 +67,4 @@ def tick_labels(values: list[float]) -> list[str]:
 
 def _round_step(wanted: float) -> float:
     power = 10.0 ** math.floor(math.log10(wanted))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= wanted * (1 - 1e-9))
+    return min((factor * power for factor in (1, 2, 5, 10)), key=lambda step: abs(1 / step - 1 / wanted))

@@ -31,13 +31,12 @@ from sepo.runs.sections import (
     picture_count,
 )
 
-SCALE = 6
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def page_html(document: Document, metrics: Sequence[Mapping[str, Any]], config: Mapping[str, Any], name: str) -> str:
     """The whole page. `metrics` feed the curves, `config` the settings, `name` is that of the run's folder."""
-    title = document.title or name
+    title = document.title or f"Run {name}"
     drawn = [(section.title, section_html(section, metrics)) for section in document.sections]
     if config:
         drawn.append(("Settings", settings_html(config)))
@@ -79,7 +78,8 @@ def section_html(section: Section, metrics: Sequence[Mapping[str, Any]] = ()) ->
 
 def _body(section: Section, metrics: Sequence[Mapping[str, Any]]) -> str:
     if isinstance(section, Headline):
-        return f'<div class="figures">{"".join(map(_figure, section.figures))}</div>'
+        columns = 3 if len(section.figures) in (3, 5, 6, 9) else 4
+        return f'<div class="figures of-{columns}">{"".join(map(_figure, section.figures))}</div>'
     if isinstance(section, Gallery):
         return _gallery(section)
     if isinstance(section, Filmstrip):
@@ -123,7 +123,7 @@ def _panel(panel: Panel, columns: int | None, kind: str) -> str:
     tiles = []
     for index in range(number):
         caption = f'<div class="caption">{escape(panel.captions[index])}</div>' if panel.captions else ""
-        tiles.append(f'<div class="tile">{_picture(panel.pictures, index)}{caption}</div>')
+        tiles.append(f'<div class="tile">{_picture(panel.pictures, index, columns)}{caption}</div>')
     gap = f' style="grid-template-columns:repeat({columns},1fr);gap:{14 if widest == 4 else 5}px"'
     return (
         f'<figure class="{kind}"><figcaption><h3>{escape(panel.title)}</h3>{_text(panel.text)}</figcaption>'
@@ -131,16 +131,20 @@ def _panel(panel: Panel, columns: int | None, kind: str) -> str:
     )
 
 
-def _picture(pictures: Pictures, index: int) -> str:
-    """One picture; pixels in the colours of the reader's surroundings."""
+def _picture(pictures: Pictures, index: int, columns: int) -> str:
+    """One picture; pixels in the colours of the reader's surroundings.
+
+    They are drawn larger than `columns` in a row need: browsers make small squares sharp by shrinking, not by growing.
+    """
     if isinstance(pictures, Boards):
         return board_svg(pictures, index)
     if isinstance(pictures, Images):
         return f'<img class="picture" alt="picture {index + 1}" src="{_data(pictures.files[index])}">'
     height, width = pictures.tokens.shape[-2:]
     one = Pixels(pictures.tokens.reshape(-1, height, width)[index : index + 1], pictures.levels, pictures.mask)
-    light, dark = (_data(png(colours(one, palette, SCALE)[0])) for palette in (LIGHT, DARK))
-    size = f'width="{width * SCALE}" height="{height * SCALE}"'
+    scale = max(1, min(512, max(128, 1024 // columns)) // width)
+    light, dark = (_data(png(colours(one, palette, scale)[0])) for palette in (LIGHT, DARK))
+    size = f'width="{width * scale}" height="{height * scale}"'
     return (
         f'<picture><source media="screen and (prefers-color-scheme: dark)" srcset="{dark}">'
         f'<img class="pixels" {size} alt="sample {index + 1}" src="{light}"></picture>'
@@ -160,7 +164,10 @@ def _filmstrip(film: Filmstrip) -> str:
     for row in range(rows):
         if film.samples:
             cells.append(f'<div class="label row-label">{escape(film.samples[row])}</div>')
-        cells += [f'<div class="tile">{_picture(film.pictures, row * frames + frame)}</div>' for frame in range(frames)]
+        cells += [
+            f'<div class="tile">{_picture(film.pictures, row * frames + frame, frames)}</div>'
+            for frame in range(frames)
+        ]
     columns = f"{'max-content ' if film.samples else ''}repeat({frames},minmax(0,{110 if frames < 9 else 84}px))"
     return f'<div class="scroll"><div class="film" style="grid-template-columns:{columns}">{"".join(cells)}</div></div>'
 

@@ -9,18 +9,17 @@ RGB = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Palette:
-    """`empty` is the colour of the lowest grey level, `full` of the highest, `accent` of a masked site."""
+    """`empty` is the colour of the lowest grey level, `full` of the highest, `mask` (the accent, softened) of a masked
+    site."""
 
     page: RGB
     empty: RGB
     full: RGB
+    mask: RGB
     accent: RGB
 
 
-LIGHT = Palette(page=(251, 250, 247), empty=(238, 236, 230), full=(24, 26, 29), accent=(13, 124, 116))
-DARK = Palette(page=(20, 22, 25), empty=(34, 38, 43), full=(244, 242, 236), accent=(61, 180, 168))
-
-
-def css_colour(colour: RGB) -> str:
-    """`#rrggbb`."""
-    return "#{:02x}{:02x}{:02x}".format(*colour)
+LIGHT = Palette(
+    page=(251, 250, 247), empty=(238, 236, 230), full=(24, 26, 29), mask=(134, 198, 189), accent=(13, 124, 116)
+)
+DARK = Palette(page=(20, 22, 25), empty=(34, 38, 43), full=(244, 242, 236), mask=(27, 95, 89), accent=(61, 180, 168))

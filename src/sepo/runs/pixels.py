@@ -63,7 +63,7 @@ def colours(
     """The pictures in colour, every token a square of `scale` by `scale` pixels."""
     ramp = np.linspace(palette.empty, palette.full, pixels.levels).round().astype(np.uint8)
     masked = pixels.tokens == pixels.mask_token
-    drawn = np.where(masked[..., None], np.array(palette.accent, np.uint8), ramp[np.where(masked, 0, pixels.tokens)])
+    drawn = np.where(masked[..., None], np.array(palette.mask, np.uint8), ramp[np.where(masked, 0, pixels.tokens)])
     return drawn.repeat(scale, axis=-3).repeat(scale, axis=-2)
 
 
@@ -85,9 +85,16 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 def sheet(
     pixels: Pixels, columns: int | None = None, palette: Palette = LIGHT, scale: int = 6, gap: int = 4
 ) -> UInt8[np.ndarray, "sheet_height sheet_width 3"]:
-    """All pictures on one sheet, row by row, `gap` pixels apart; about square unless `columns` is given."""
+    """All pictures on one sheet, each with a border of one empty token, `gap` pixels apart, row by row.
+
+    About as many rows as columns unless `columns` is given.
+    """
     drawn = colours(pixels, palette, scale)
     drawn = drawn.reshape(-1, *drawn.shape[-3:])
+    border = np.empty((drawn.shape[0], drawn.shape[1] + 2 * scale, drawn.shape[2] + 2 * scale, 3), np.uint8)
+    border[:] = palette.empty
+    border[:, scale:-scale, scale:-scale] = drawn
+    drawn = border
     number, height, width, _ = drawn.shape
     across = math.ceil(math.sqrt(number)) if columns is None else min(columns, number)
     rows = math.ceil(number / across)

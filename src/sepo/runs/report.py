@@ -67,8 +67,10 @@ def all_curves(metrics: Sequence[Mapping[str, Any]]) -> list[Section]:
 
 
 def _rank(name: str) -> int:
-    first = name.split("/")[0]
-    return FIRST.index(first) if first in FIRST else len(FIRST)
+    for position, first in enumerate(FIRST):
+        if name == first or name.startswith((f"{first}/", f"{first}_")):
+            return position
+    return len(FIRST)
 
 
 def completion_sections(run: RunFolder) -> list[Section]:
