@@ -7,6 +7,7 @@ lens.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -68,7 +69,7 @@ class Score:
 
     def log_score(self, logits: LogProbs, xt: Tokens, t: Time, process: Process) -> LogProbs:
         if self.scale_by_sigma:
-            scale = process.schedule.sigma(t).expm1().log() + torch.tensor(float(process.size - 1)).log()
+            scale = process.schedule.sigma(t).expm1().log() + math.log(process.size - 1)
             logits = logits - scale[:, None, None]
         return logits.scatter(-1, xt.unsqueeze(-1), 0.0)
 
@@ -76,7 +77,7 @@ class Score:
         if isinstance(process, Absorbing):
             return process.carry_over(logits.log_softmax(-1), xt)
         posterior = process.posterior(self.log_score(logits, xt, t, process), xt, t).clamp_min(1e-30)
-        return posterior.log().log_softmax(-1)
+        return posterior.log().masked_fill(logits == -torch.inf, -torch.inf).log_softmax(-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,9 +113,10 @@ class Denoiser:
     def logits(
         self, xt: Tokens, t: Time, attend: Sites | None = None, sites: Int[Tensor, "batch k"] | None = None
     ) -> Float[Tensor, "batch sites vocab"]:
-        """Logits in float32 with impossible ids at -inf; [batch length vocab], or [batch k vocab] at `sites` alone."""
+        """Logits [batch length vocab], or [batch k vocab] at `sites`; at least float32, impossible ids at -inf."""
         self.meter.count(len(xt))
-        logits = self.call(self.network, xt, self.process.schedule.sigma(t), attend, sites).float()
+        logits = self.call(self.network, xt, self.process.schedule.sigma(t), attend, sites)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if logits.shape[-1] != self.process.size:
             raise ValueError(
                 f"The network returned {logits.shape[-1]} logits per site but the process has {self.process.size} "
@@ -141,10 +143,11 @@ class Denoiser:
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Dropout off within, the mode restored after."""
-    training = network.training
+    """Dropout off within; after it every module is in the mode it was in."""
+    training = [module for module in network.modules() if module.training]
     network.eval()
     try:
         yield
     finally:
-        network.train(training)
+        for module in training:
+            module.training = True

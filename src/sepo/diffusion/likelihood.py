@@ -30,11 +30,14 @@ def path_log_prob(policy: Denoiser, path: MaskedPath, at_once: int = 256) -> Flo
     Its sum is log p(path) up to the constant of the order. One network evaluation per state in which something
     appeared; `at_once` of them per forward.
     """
+    process = policy.process
+    if not isinstance(process, Absorbing):
+        raise ValueError(f"A masked path needs the absorbing process, but the model's is {type(process).__name__}.")
     row, step = path.active().nonzero(as_tuple=True)
     log_prob = torch.zeros_like(path.log_prob)
     for rows_, steps in zip(row.split(at_once), step.split(at_once), strict=True):
         part = path[rows_]
-        views = state_views(part, steps.unsqueeze(1), policy.process)
+        views = state_views(part, steps.unsqueeze(1), process)
         log_prob = log_prob.index_add(0, rows_, read(policy, views).log_prob.squeeze(1).to(log_prob.dtype))
     return log_prob
 
@@ -65,10 +68,10 @@ def masked_views(
     drawn = chance.uniform(views, x0.shape[1] + 1)
     n = free.sum(1, keepdim=True)
     strata = torch.arange(views, device=x0.device)
-    count = ((strata + drawn[..., 0]) / views * n).floor().clamp_max(n - 1).long() + 1
+    count = (((strata + drawn[..., 0]) / views * n).floor().clamp_max(n - 1).long() + 1).clamp_min(1)
     rank = drawn[..., 1:].masked_fill(~free.unsqueeze(1), 2.0).argsort(-1).argsort(-1)
-    masked = rank < count.unsqueeze(-1)
-    noise = count / n * (1 - process.schedule.alpha(torch.ones((), device=x0.device)))
+    masked = (rank < count.unsqueeze(-1)) & free.unsqueeze(1)
+    noise = count / n.clamp_min(1) * (1 - process.schedule.alpha(torch.ones((), device=x0.device)))
     weight = (n / count / views).unsqueeze(-1).float() * masked
     xt = x0.unsqueeze(1).masked_fill(masked, process.mask)
     return Views(xt, process.schedule.time(1 - noise), x0, weight, weight, attend)

@@ -179,7 +179,7 @@ class Absorbing(Process):
 
     def log_score(self, log_posterior: LogProbs, xt: Tokens, t: Time) -> LogProbs:
         """At a mask log p - log expm1(sigma); elsewhere only the way back to the mask is open (its value: SUBS)."""
-        log_odds = _column(self.schedule.alpha(t).log() - (1 - self.schedule.alpha(t)).log()).unsqueeze(-1)
+        log_odds = -_column(self.schedule.sigma(t).expm1().log()).unsqueeze(-1)
         ids = torch.arange(self.size, device=xt.device)
         here, masked = ids == xt.unsqueeze(-1), (xt == self.mask).unsqueeze(-1)
         away = torch.where(ids == self.mask, -log_odds, -torch.inf)
@@ -193,8 +193,7 @@ class Absorbing(Process):
 
     def score_entropy(self, log_score: LogProbs, xt: Tokens, x0: Tokens, t: Time) -> PerSite:
         """At a mask only y = x0 has r > 0, with r = alpha / (1 - alpha)."""
-        alpha = self.schedule.alpha(t)
-        r = _column(alpha / (1 - alpha))
+        r = _column(1 / self.schedule.sigma(t).expm1())
         others = log_score.exp().scatter(-1, torch.full_like(xt, self.mask).unsqueeze(-1), 0.0).sum(-1)
         excess = others + r * (r.log() - 1 - pick(log_score, x0))
         masked = xt == self.mask

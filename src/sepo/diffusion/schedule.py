@@ -48,6 +48,9 @@ class LogLinear(Schedule):
     def alpha(self, t: Times) -> Times:
         return 1 - (1 - self.eps) * t
 
+    def sigma(self, t: Times) -> Times:
+        return -torch.log1p(-(1 - self.eps) * t)
+
     def rate(self, t: Times) -> Times:
         return (1 - self.eps) / self.alpha(t)
 
@@ -98,7 +101,7 @@ class Cosine(Schedule):
         return (1 - self.eps) * math.pi / 2 * torch.cos(math.pi / 2 * t) / self.alpha(t)
 
     def time(self, alpha: Times) -> Times:
-        return torch.asin((1 - alpha) / (1 - self.eps)) * 2 / math.pi
+        return torch.asin(((1 - alpha) / (1 - self.eps)).clamp_max(1.0)) * 2 / math.pi
 
 
 SCHEDULES: dict[str, type[Schedule]] = {"loglinear": LogLinear, "geometric": Geometric, "cosine": Cosine}

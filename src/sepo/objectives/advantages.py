@@ -27,8 +27,8 @@ def mean(returns: Grouped) -> Grouped:
 
 def leave_one_out(returns: Grouped) -> Grouped:
     count = (~returns.isnan()).sum(1, keepdim=True)
-    others = (returns.nansum(1, keepdim=True) - returns.nan_to_num(0.0)) / (count - 1).clamp_min(1)
-    return torch.where(count > 1, others, returns.nan_to_num(0.0))
+    known = returns.masked_fill(returns.isnan(), 0.0)
+    return torch.where(count > 1, (known.sum(1, keepdim=True) - known) / (count - 1).clamp_min(1), known)
 
 
 def none(returns: Grouped) -> Grouped:
@@ -65,19 +65,23 @@ class Advantage:
         """[batch] returns, consecutive groups of `size`, to [batch] advantages.
 
         Raises:
-            ValueError: the batch is not a whole number of groups.
+            ValueError: the batch is not a whole number of groups, or a return is infinite.
         """
         if size < 1 or len(returns) % size:
             raise ValueError(
                 f"{len(returns)} returns do not make whole groups of {size}; choose a divisor as num_generations."
             )
+        if returns.isinf().any():
+            row = int(returns.isinf().nonzero()[0])
+            raise ValueError(f"Return {row} is {returns[row].item()}; a sequence without a return is marked by NaN.")
         grouped = returns.reshape(-1, size)
         scale = self.scale(grouped)
         eps = 0.0 if self.scale is unit else self.eps
-        return ((grouped - self.baseline(grouped)) / (scale + eps)).nan_to_num(0.0).reshape(-1)
+        advantage = (grouped - self.baseline(grouped)) / (scale + eps)
+        return advantage.masked_fill(grouped.isnan(), 0.0).reshape(-1)
 
 
 def _deviation(returns: Tensor, dim: int) -> Tensor:
     count = (~returns.isnan()).sum(dim, keepdim=True)
-    centred = (returns - returns.nanmean(dim, keepdim=True)).nan_to_num(0.0)
+    centred = (returns - returns.nanmean(dim, keepdim=True)).masked_fill(returns.isnan(), 0.0)
     return (centred.square().sum(dim, keepdim=True) / (count - 1).clamp_min(1)).sqrt().expand_as(returns)

@@ -85,10 +85,10 @@ def choose_states(path: MaskedPath, states: int | None, chance: Chance) -> tuple
     """
     active = path.active()
     n = active.sum(1, keepdim=True)
-    most = int(n.max())
-    k = n.clamp_max(most if states is None else states)
+    k = n if states is None else n.clamp_max(states)
     stratum = torch.arange(int(k.max()), device=n.device)
-    position = (stratum + chance.uniform(len(stratum))) * (n / k).double()
+    within = 0.5 if states is None else chance.uniform(states)[:, : len(stratum)]
+    position = (stratum + within) * n.double() / k
     steps = (~active).to(torch.int8).argsort(dim=1, stable=True).gather(1, position.long().clamp(max=n - 1))
     return steps, torch.where(stratum < k, (n / k).float(), 0.0)
 

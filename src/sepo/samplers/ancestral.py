@@ -15,9 +15,10 @@ import torch
 from sepo.diffusion.canvas import Canvas
 from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.process import Absorbing
-from sepo.ops import Chance, draw
+from sepo.ops import Chance, draw, pick
 from sepo.samplers.base import Move, start
 from sepo.samplers.filling import fill, hitting_times
+from sepo.typing import LogProbs, Sites, Tokens
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,18 @@ class Ancestral:
         grid = 1 - torch.arange(self.steps, device=hits.device) / self.steps
         return fill(policy, canvas, order, grid.expand(len(hits), -1), chance)
 
+    def kernel(self, policy: Denoiser, xt: Tokens, step: int, attend: Sites | None = None) -> LogProbs:
+        """The law of each free site after step `step`, given all sites before: probabilities [batch length vocab]."""
+        t = torch.full(xt.shape[:1], 1 - step / self.steps, device=xt.device)
+        law = policy.log_posterior(xt, t, attend)
+        return law.exp() if step == self.steps - 1 else policy.process.reverse(law, xt, t, t - 1 / self.steps)
+
     def _resample(self, policy: Denoiser, canvas: Canvas, chance: Chance) -> Iterator[Move]:
         move = start(policy, canvas, chance)
         yield move
         for step in range(self.steps):
-            t = torch.full_like(move.t, 1 - step / self.steps)
-            law = policy.log_posterior(move.x, t, canvas.attend)
-            if step == self.steps - 1:
-                x = draw(law.exp(), chance.uniform(move.x.shape[1]))
-            else:
-                x = policy.process.step(law, move.x, t, t - 1 / self.steps, chance)
-            move = Move(torch.where(canvas.free, x, move.x), t, move.log_prob)
+            law = self.kernel(policy, move.x, step, canvas.attend)
+            x = torch.where(canvas.free, draw(law, chance.uniform(move.x.shape[1])), move.x)
+            log_prob = pick(law, x).log().masked_fill(~canvas.free, 0.0)
+            move = Move(x, torch.full_like(move.t, 1 - step / self.steps), log_prob)
             yield move

@@ -15,12 +15,12 @@ from sepo.diffusion.process import Absorbing
 from sepo.diffusion.rollout import MaskedPath, Rollout, StatePath
 from sepo.ops import Chance
 from sepo.record import Record
-from sepo.typing import Float, Time, Tokens
+from sepo.typing import Float, LogProbs, Sites, Time, Tokens
 
 
 @dataclass(frozen=True, eq=False)
 class Move(Record):
-    """x: the tokens after the move; t: when the network was read before it; log_prob: of the tokens that appeared.
+    """x: the tokens after the move; t: when the network was read before it; log_prob: of the tokens that were drawn.
 
     The first move of a sampler is its start: t = 1 and nothing has appeared.
     """
@@ -31,9 +31,20 @@ class Move(Record):
 
 
 class Sampler(Protocol):
-    """A frozen bundle of options that is called. `exact`: its law does not depend on its number of steps."""
+    """A frozen bundle of options that is called."""
 
     def __call__(self, policy: Denoiser, canvas: Canvas, chance: Chance) -> Iterator[Move]: ...
+
+
+class KernelSampler(Sampler, Protocol):
+    """A sampler on a time grid whose steps move every site on its own, given all sites before."""
+
+    @property
+    def steps(self) -> int: ...
+
+    def kernel(self, policy: Denoiser, xt: Tokens, step: int, attend: Sites | None = None) -> LogProbs:
+        """The law of each free site after step `step`, given all sites before: probabilities [batch length vocab]."""
+        ...
 
 
 def start(policy: Denoiser, canvas: Canvas, chance: Chance) -> Move:
@@ -46,7 +57,8 @@ def roll(sampler: Sampler, policy: Denoiser, canvas: Canvas, chance: Chance) -> 
     """Run a sampler to its end. Dropout is off meanwhile.
 
     Raises:
-        ValueError: the canvas holds a token that the network does not know, or nothing to fill.
+        ValueError: the canvas holds a token that the network does not know, or nothing to fill; the network's numbers
+            are not finite.
     """
     _check(policy, canvas)
     with evaluating(policy.network):
@@ -66,11 +78,13 @@ def _masked_path(moves: Iterator[Move], canvas: Canvas, process: Absorbing) -> M
         log_prob = log_prob + move.log_prob
         times.append(move.t)
         x = move.x
+    _check_drawn(log_prob)
     return MaskedPath(canvas, x, order, torch.stack(times, dim=1), log_prob)
 
 
 def _states(moves: Iterator[Move], canvas: Canvas) -> StatePath:
     visited = list(moves)
+    _check_drawn(torch.stack([move.log_prob.sum(1) for move in visited], dim=1))
     read_at = [move.t for move in visited[1:]]
     times = torch.stack([*read_at, torch.zeros_like(visited[0].t)], dim=1)
     return StatePath(canvas, torch.stack([move.x for move in visited], dim=1), times)
@@ -90,3 +104,12 @@ def _check(policy: Denoiser, canvas: Canvas) -> None:
         )
     if isinstance(policy.process, Absorbing) and (given == policy.process.mask).logical_and(~canvas.free).any():
         raise ValueError(f"The canvas gives the mask id {policy.process.mask} as a token; mark that site free instead.")
+
+
+def _check_drawn(log_prob: Tensor) -> None:
+    broken = ~log_prob.isfinite().all(dim=1)
+    if broken.any():
+        raise ValueError(
+            f"The network gave no finite probabilities in {int(broken.sum())} of {len(broken)} sequences, the first in "
+            f"row {int(broken.nonzero()[0])}; look for NaN in its weights or logits."
+        )

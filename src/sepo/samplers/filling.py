@@ -22,10 +22,11 @@ from sepo.typing import Float, Tokens
 
 
 def hitting_times(policy: Denoiser, canvas: Canvas, chance: Chance) -> Float[Tensor, "batch length"]:
-    """A time in (0, 1) for each free site, -1 for the given ones."""
+    """A time in [0, 1] for each free site, -1 for given ones. What the process leaves masked at t = 0 hits there."""
     schedule = policy.process.schedule
     remaining = 1 - schedule.alpha(torch.ones((), dtype=torch.float64))
-    return schedule.time(1 - chance.uniform(canvas.tokens.shape[1]) * remaining).masked_fill(~canvas.free, -1.0)
+    hits = schedule.time(1 - chance.uniform(canvas.tokens.shape[1]) * remaining)
+    return hits.clamp(0.0, 1.0).masked_fill(~canvas.free, -1.0)
 
 
 def fill(
@@ -36,7 +37,7 @@ def fill(
     yield move
     drawn = chance.uniform(canvas.tokens.shape[1])
     ranked = order.argsort(dim=1, stable=True)
-    count = torch.nn.functional.one_hot(order + 1, times.shape[1] + 1).sum(1)
+    count = order.new_zeros(len(order), times.shape[1] + 1).scatter_add(1, order + 1, torch.ones_like(order))
     first = count.cumsum(1) - count
     x = move.x
     for step in range(times.shape[1]):
@@ -67,5 +68,5 @@ def require_absorbing(policy: Denoiser, sampler: str) -> Absorbing:
 def _place(values: Tensor, here: Tensor, sites: Tensor, new: Tensor) -> Tensor:
     """`values` with values[here[r], sites[r, j]] = new[r, j]."""
     values = values.clone()
-    values[here.unsqueeze(1), sites] = new
+    values[here.unsqueeze(1), sites] = new.to(values.dtype)
     return values
