@@ -1,0 +1,1 @@
+"""Evaluation: bounds on held-out data, how sequences differ, and exact answers where everything can be enumerated."""
