@@ -1,0 +1,24 @@
+"""The engine: experience is collected, streamed to a transformers.Trainer, and turned into updates."""
+
+from sepo.training.collector import Collected, Collector
+from sepo.training.config import SEPOConfig
+from sepo.training.experience import Experience
+from sepo.training.layout import Layout
+from sepo.training.reference import AdaptersOff, Frozen, Reference, Synced
+from sepo.training.stream import ExperienceStream
+from sepo.training.trainer import NonFiniteError, SEPOTrainer
+
+__all__ = [
+    "AdaptersOff",
+    "Collected",
+    "Collector",
+    "Experience",
+    "ExperienceStream",
+    "Frozen",
+    "Layout",
+    "NonFiniteError",
+    "Reference",
+    "SEPOConfig",
+    "SEPOTrainer",
+    "Synced",
+]

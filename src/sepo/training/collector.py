@@ -1,0 +1,141 @@
+r"""Collecting: prompts -> canvas -> rollout -> rewards -> returns -> advantages -> experience.
+
+    return = sum of weighted rewards - beta log(p / p_ref)(path),   then centred, then scaled
+
+The log-ratio runs over all states of the path, once: the policy's part is the rollout's own, the reference is read
+there. With it in the return the gradient is that of E[R] - beta KL(path law || reference's), whose optimum for one
+token per step and a consistent reference is p_ref(x) exp(R(x) / beta) / Z.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sepo.diffusion.denoiser import Denoiser, evaluating
+from sepo.diffusion.likelihood import path_log_prob
+from sepo.diffusion.rollout import MaskedPath, Rollout
+from sepo.objectives import Advantage, Objective
+from sepo.ops import Chance
+from sepo.rewards import Rewards, Scores
+from sepo.samplers import Sampler, roll
+from sepo.training.experience import Experience, rollout_reading
+from sepo.training.prompts import Prompts, Row, as_messages, completion_ids
+from sepo.training.reference import Reference
+
+ROLLOUT, VIEWS = 0, 1
+"""Purposes of a group's generators: the rollout, and the views of iteration i (VIEWS + i)."""
+
+
+def alone(values: Tensor) -> Tensor:
+    """Gathering over one process."""
+    return values
+
+
+@dataclass(frozen=True)
+class Collected:
+    """One collection of this process. Rows of a group are consecutive."""
+
+    groups: list[int]
+    rollout: Rollout
+    prompts: list[Any]
+    completions: list[Any]
+    scores: Scores
+    returns: Tensor
+    advantage: Tensor
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Collector:
+    """gather: a tensor of all processes, in order of rank; group: sequences per prompt."""
+
+    policy: Denoiser
+    sampler: Sampler
+    objective: Objective
+    advantage: Advantage
+    rewards: Rewards
+    prompts: Prompts
+    seed: int
+    group: int
+    beta: float = 0.0
+    reference: Reference | None = None
+    gather: Callable[[Tensor], Tensor] = field(default=alone)
+
+    def collect(self, rows: Sequence[Row], groups: Sequence[int], trainer_state: Any = None) -> Collected:
+        """`rows` one per group; each becomes `group` sequences.
+
+        Raises:
+            RewardError: a reward failed, or returned what is not a reward.
+        """
+        rows = [row for row in rows for _ in range(self.group)]
+        canvas = self.prompts.canvas(rows).to(self.policy.device)
+        chance = Chance.seeded(self.seed, groups, self.group, self.policy.device, ROLLOUT)
+        rollout = roll(self.sampler, self.policy, canvas, chance)
+        prompts = self.prompts.prompts(rows)
+        completions = as_messages(prompts, self.prompts.completions(rollout))
+        columns = {name: [row[name] for row in rows] for name in rows[0] if name not in ("prompt", "completion")}
+        scores = self.rewards(prompts, completions, completion_ids(rollout), columns, trainer_state)
+        log_ratio = self.log_ratio(rollout)
+        returns = scores.total.to(log_ratio) - self.beta * log_ratio
+        advantage = self._advantages(returns)
+        metrics = self._metrics(rollout, scores, log_ratio, returns)
+        return Collected(list(groups), rollout, prompts, completions, scores, returns, advantage, metrics)
+
+    @torch.no_grad()
+    def log_ratio(self, rollout: Rollout) -> Tensor:
+        """log(p / p_ref) of each path, [batch] in nats; zeros without a reference."""
+        if self.reference is None or not isinstance(rollout, MaskedPath):
+            return torch.zeros(len(rollout.x0), device=rollout.x0.device)
+        with self.reference.policy(self.policy) as reference:
+            return (rollout.log_prob - path_log_prob(reference, rollout)).sum(1)
+
+    @torch.no_grad()
+    def experiences(self, collected: Collected, iteration: int, micro: int, stale: bool) -> list[Experience]:
+        """Micro-batches of one pass over a collection.
+
+        `stale`: the policy changes before they are used, so old is read now.
+        """
+        chance = Chance.seeded(self.seed, collected.groups, self.group, self.policy.device, VIEWS + iteration)
+        views = self.objective.views(collected.rollout, self.policy.process, chance)
+        old = None
+        if self.objective.reads_rollout:
+            old = rollout_reading(collected.rollout, views)
+        elif stale:
+            slices = (views[start : start + micro] for start in range(0, len(views), micro))
+            with evaluating(self.policy.network):
+                old = torch.cat([self.objective.read(self.policy, part).log_prob for part in slices])
+        whole = Experience(collected.advantage, views, old)
+        return [whole[start : start + micro] for start in range(0, len(whole), micro)]
+
+    def _advantages(self, returns: Tensor) -> Tensor:
+        """Groups of a prompt stay on a process; without prompts all sequences of all processes are one group."""
+        everyone = self.gather(returns)
+        size = self.group if self.prompts.conditional else len(everyone)
+        advantage = self.advantage(everyone, size)
+        if len(everyone) == len(returns):
+            return advantage
+        rank = torch.distributed.get_rank()
+        return advantage[rank * len(returns) : (rank + 1) * len(returns)]
+
+    def _metrics(self, rollout: Rollout, scores: Scores, log_ratio: Tensor, returns: Tensor) -> dict[str, float]:
+        everyone = self.gather(scores.total.to(log_ratio))
+        size = self.group if self.prompts.conditional else len(everyone)
+        deviation = everyone.reshape(-1, size).nan_to_num(0.0).std(1, correction=0)
+        free = rollout.canvas.free.sum(1)
+        metrics = {
+            "reward": everyone.nanmean().item(),
+            "reward_std": everyone[~everyone.isnan()].std(correction=0).item(),
+            "frac_reward_zero_std": (deviation < 1e-8).float().mean().item(),
+            "return": self.gather(returns).nanmean().item(),
+            "completions/mean_length": self.gather(free.float()).mean().item(),
+        }
+        if self.reference is not None:
+            metrics["kl"] = self.gather(log_ratio).mean().item()
+        if isinstance(rollout, MaskedPath):
+            metrics["entropy"] = self.gather(-rollout.log_prob.sum(1) / free).mean().item()
+        return metrics

@@ -1,0 +1,160 @@
+"""SEPOConfig: TrainingArguments and the options of fine-tuning, with TRL's GRPO names where the meaning is the same.
+
+Strings live here, at the door; `sampler()`, `objective()` and `advantage()` turn them into the objects that do the
+work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any
+
+from transformers import TrainingArguments
+
+from sepo.objectives import (
+    SEPO,
+    Advantage,
+    AllSites,
+    EntropyBonus,
+    FreshMasks,
+    NextSite,
+    Objective,
+    PathKL,
+    PPOClip,
+    ScoreClip,
+    Total,
+    Unclipped,
+)
+from sepo.objectives.advantages import BASELINES, SCALES
+from sepo.objectives.base import Penalty
+from sepo.objectives.readings import Where
+from sepo.objectives.weights import Weight
+from sepo.samplers import SAMPLERS, Sampler
+
+READINGS: dict[str, type] = {"next_site": NextSite, "all_sites": AllSites, "fresh_masks": FreshMasks}
+WEIGHTS: dict[str, type] = {"score": ScoreClip, "ppo": PPOClip, "unclipped": Unclipped}
+
+
+@dataclass
+class SEPOConfig(TrainingArguments):
+    """How to fine-tune. Everything of `transformers.TrainingArguments`, and:
+
+    Args:
+        num_generations: sequences per prompt, which are compared with each other. Without prompts all sequences of a
+            collection are compared.
+        num_iterations: times each collection is used (mu in GRPO).
+        steps_per_generation: micro-batches per collection and process; None: gradient_accumulation_steps.
+        max_completion_length: free sites behind a text prompt.
+        sampler: first_hitting, ancestral or tau_leaping.
+        sampling_steps: network evaluations per rollout at most; None: one site per step (first_hitting), 128 (others).
+        reading: where log-probabilities are read: next_site, all_sites or fresh_masks.
+        states: states of each path read per update; None: all.
+        weight: how the ratio to the old policy enters: score (SEPO), ppo or unclipped.
+        epsilon: clip range below 1, and above if epsilon_high is None.
+        epsilon_high: clip range above 1.
+        delta: upper cap of the ratio; None: none.
+        beta: reward per nat of path KL to the reference, in the return (TRL's beta is the weight of a per-token k3
+            term).
+        path_kl_coef: weight of the closed-form path KL as a loss term, reward per nat.
+        entropy_coef: weight of the path entropy, reward per nat.
+        baseline: subtracted from returns: mean, leave_one_out or none.
+        scale_rewards: divide by the standard deviation of the group, the batch, or none.
+        reward_weights: one per reward function; None: all 1.
+        reward_timeout: seconds a call of a reward may take; None: no limit.
+        reward_retries: calls repeated after a failure or a timeout.
+        non_finite_rewards: raise, or none: treat NaN and infinities as not applicable.
+        sync_ref_model: let the reference follow the policy.
+        ref_model_mixup_alpha: share of the policy in each move of the reference.
+        ref_model_sync_steps: optimizer steps between two moves.
+        disable_dropout: rollout and loss then see one policy.
+        shuffle_dataset: a new order of the prompts in every epoch.
+        num_generations_eval: sequences per prompt in evaluation; None: num_generations.
+        log_completions: print a table of completions at every log line.
+        save_completions: write the collection of every log line to parquet; None: if pyarrow is installed.
+        num_completions_to_print: rows of that table; None: all.
+    """
+
+    learning_rate: float = 1e-5
+    logging_steps: float = 10
+    num_generations: int = 8
+    num_iterations: int = 1
+    steps_per_generation: int | None = None
+    max_completion_length: int = 256
+    sampler: str = "first_hitting"
+    sampling_steps: int | None = None
+    reading: str = "next_site"
+    states: int | None = 4
+    weight: str = "score"
+    epsilon: float = 0.2
+    epsilon_high: float | None = None
+    delta: float | None = None
+    beta: float = 0.0
+    path_kl_coef: float = 0.0
+    entropy_coef: float = 0.0
+    baseline: str = "mean"
+    scale_rewards: str = "group"
+    reward_weights: list[float] | None = None
+    reward_timeout: float | None = None
+    reward_retries: int = 0
+    non_finite_rewards: str = "raise"
+    sync_ref_model: bool = False
+    ref_model_mixup_alpha: float = 0.6
+    ref_model_sync_steps: int = 512
+    disable_dropout: bool = True
+    shuffle_dataset: bool = True
+    num_generations_eval: int | None = None
+    log_completions: bool = False
+    save_completions: bool | None = None
+    num_completions_to_print: int | None = 5
+    remove_unused_columns: bool | None = False
+    logging_nan_inf_filter: bool = False
+    model_init_kwargs: dict[str, Any] | str | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps_per_generation is None:
+            self.steps_per_generation = self.gradient_accumulation_steps
+        if self.beta < 0 or self.path_kl_coef < 0:
+            raise ValueError(
+                f"beta={self.beta}, path_kl_coef={self.path_kl_coef}: must not be negative; 0 switches them off."
+            )
+        if self.non_finite_rewards not in ("raise", "none"):
+            raise ValueError(f"non_finite_rewards={self.non_finite_rewards!r}: choose 'raise' or 'none'.")
+        if self.save_completions is None:
+            self.save_completions = find_spec("pyarrow") is not None
+        for build in (build_sampler, build_objective, build_advantage):
+            build(self)
+
+
+def build_sampler(config: SEPOConfig) -> Sampler:
+    kind = chosen("sampler", config.sampler, SAMPLERS)
+    if config.sampling_steps is None:
+        return kind()
+    return kind(config.sampling_steps)
+
+
+def build_objective(config: SEPOConfig) -> Objective:
+    reading: Where = chosen("reading", config.reading, READINGS)(config.states)
+    kind = chosen("weight", config.weight, WEIGHTS)
+    weight: Weight = kind() if kind is Unclipped else kind(config.epsilon, config.epsilon_high, config.delta)
+    objective = SEPO(reading, weight)
+    penalties: list[tuple[float, Penalty]] = []
+    if config.path_kl_coef:
+        penalties.append((config.path_kl_coef, PathKL()))
+    if config.entropy_coef:
+        penalties.append((config.entropy_coef, EntropyBonus()))
+    return Total(objective, tuple(penalties)) if penalties else objective
+
+
+def build_advantage(config: SEPOConfig) -> Advantage:
+    scale = {True: "group", False: "none"}.get(config.scale_rewards, config.scale_rewards)  # type: ignore[call-overload]
+    return Advantage(chosen("baseline", config.baseline, BASELINES), chosen("scale_rewards", scale, SCALES))
+
+
+def chosen(option: str, value: str, table: Mapping[str, Any]) -> Any:
+    """table[value], or an error that lists what there is."""
+    if value not in table:
+        raise ValueError(f"{option}={value!r}: choose one of {', '.join(table)}.")
+    return table[value]

@@ -1,0 +1,92 @@
+"""From rows of a dataset to batches for the denoising loss: whole sequences, and which of their sites are learned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from sepo.diffusion.canvas import Canvas
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Rows {"tokens"} (pretraining; "free" marks the sites that are learned, all by default), {"text"}, or {"prompt",
+    "completion"} (SFT: the completion is learned, the prompt is given). Text is cut to `length` tokens and padded on
+    the right.
+
+    Called with rows, it makes a canvas whose tokens are the data.
+    """
+
+    tokenizer: PreTrainedTokenizerBase | None = None
+    length: int | None = None
+
+    def __call__(self, rows: Sequence[Row]) -> Canvas:
+        """
+        Raises:
+            ValueError: rows of several lengths, without known columns, or text without a tokenizer.
+        """
+        first = rows[0]
+        if "tokens" in first:
+            return self._tokens(rows)
+        if "text" in first:
+            return self._padded([(0, self._ids(row["text"], special=True)) for row in rows])
+        if "prompt" in first and "completion" in first:
+            return self._padded([self._pair(row) for row in rows])
+        raise ValueError(
+            f"The rows of the dataset have the columns {sorted(first)}; they need 'tokens', 'text', or 'prompt' and "
+            "'completion'."
+        )
+
+    def _tokens(self, rows: Sequence[Row]) -> Canvas:
+        lengths = sorted({len(row["tokens"]) for row in rows})
+        if len(lengths) > 1:
+            raise ValueError(
+                f"'tokens' must all have one length, but found {lengths}; pad them and mark the padding not free."
+            )
+        tokens = torch.stack([torch.as_tensor(row["tokens"]) for row in rows]).long()
+        if "free" not in rows[0]:
+            return Canvas(tokens, torch.ones_like(tokens, dtype=torch.bool))
+        return Canvas(tokens, torch.stack([torch.as_tensor(row["free"]) for row in rows]).bool())
+
+    def _pair(self, row: Row) -> tuple[int, list[int]]:
+        if isinstance(row["prompt"], list):
+            tokenizer = self._need_tokenizer()
+            prompt = tokenizer.apply_chat_template(
+                row["prompt"], add_generation_prompt=True, tokenize=True, return_dict=True
+            )
+            answer = row["completion"][0]["content"] if isinstance(row["completion"], list) else row["completion"]
+            given = list(prompt["input_ids"])
+        else:
+            given, answer = self._ids(row["prompt"], special=False), row["completion"]
+        end = self._need_tokenizer().eos_token_id
+        return len(given), given + self._ids(answer, special=False) + ([] if end is None else [end])
+
+    def _padded(self, encoded: list[tuple[int, list[int]]]) -> Canvas:
+        cut = [(given, ids[: self.length]) for given, ids in encoded]
+        longest = max(len(ids) for _, ids in cut)
+        padding = self._need_tokenizer().pad_token_id or 0
+        tokens = torch.full((len(cut), longest), padding)
+        free = torch.zeros(tokens.shape, dtype=torch.bool)
+        attend = torch.zeros_like(free)
+        for row, (given, ids) in enumerate(cut):
+            tokens[row, : len(ids)] = torch.tensor(ids, dtype=torch.long)
+            attend[row, : len(ids)] = True
+            free[row, given : len(ids)] = True
+        return Canvas(tokens, free, None if bool(attend.all()) else attend)
+
+    def _ids(self, text: str, special: bool) -> list[int]:
+        return list(self._need_tokenizer()(text, add_special_tokens=special)["input_ids"])
+
+    def _need_tokenizer(self) -> PreTrainedTokenizerBase:
+        if self.tokenizer is None:
+            raise ValueError(
+                "The dataset is text but there is no tokenizer: pass "
+                "processing_class=AutoTokenizer.from_pretrained(...)."
+            )
+        return self.tokenizer

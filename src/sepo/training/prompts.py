@@ -1,0 +1,215 @@
+"""From rows of a dataset to canvases, and from filled canvases to what a reward reads.
+
+Three kinds of rows, one class each: nothing given (`Unconditional`), tokens with fixed sites (`Given`: infilling,
+puzzles, scaffolds) and text (`Text`: plain or chat-format prompts with a completion behind them, or a text with mask
+tokens to fill).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from sepo.diffusion.canvas import Canvas
+from sepo.diffusion.rollout import Rollout
+
+Row = Mapping[str, Any]
+
+
+class Prompts(Protocol):
+    """How rows become canvases and completions. `conditional`: whether the rows of a group share a prompt."""
+
+    @property
+    def conditional(self) -> bool: ...
+
+    def canvas(self, rows: Sequence[Row]) -> Canvas: ...
+
+    def prompts(self, rows: Sequence[Row]) -> list[Any]: ...
+
+    def completions(self, rollout: Rollout) -> list[Any]:
+        """What the reward sees as `completions`."""
+        ...
+
+
+def completion_ids(rollout: Rollout) -> list[list[int]]:
+    """The tokens of the free sites of each row, in order."""
+    return [x0[free].tolist() for x0, free in zip(rollout.x0.cpu(), rollout.canvas.free.cpu(), strict=True)]
+
+
+@dataclass(frozen=True)
+class Unconditional:
+    """Canvases of `length` free sites; prompts are None; completions are decoded if there is a tokenizer, else arrays.
+    """
+
+    length: int
+    tokenizer: PreTrainedTokenizerBase | None = None
+    conditional = False
+
+    def canvas(self, rows: Sequence[Row]) -> Canvas:
+        return Canvas.blank(len(rows), self.length)
+
+    def prompts(self, rows: Sequence[Row]) -> list[Any]:
+        return [None] * len(rows)
+
+    def completions(self, rollout: Rollout) -> list[Any]:
+        return _whole_rows(rollout, self.tokenizer)
+
+
+@dataclass(frozen=True)
+class Given:
+    """Rows {"tokens": [...], "free": [...]}: `free` marks the sites to fill, the other tokens stand. All rows of one
+    length.
+
+    The prompt is the array of tokens with -1 at the free sites, the completion the whole row.
+    """
+
+    tokenizer: PreTrainedTokenizerBase | None = None
+    conditional = True
+
+    def canvas(self, rows: Sequence[Row]) -> Canvas:
+        lengths = {len(row["tokens"]) for row in rows} | {len(row["free"]) for row in rows}
+        if len(lengths) != 1:
+            raise ValueError(
+                f"'tokens' and 'free' must all have one length, but found {sorted(lengths)}; pad them with sites not "
+                "free."
+            )
+        tokens = torch.tensor(np.asarray([row["tokens"] for row in rows]), dtype=torch.long)
+        return Canvas(tokens, torch.tensor(np.asarray([row["free"] for row in rows]), dtype=torch.bool))
+
+    def prompts(self, rows: Sequence[Row]) -> list[Any]:
+        return [np.where(np.asarray(row["free"], dtype=bool), -1, np.asarray(row["tokens"])) for row in rows]
+
+    def completions(self, rollout: Rollout) -> list[Any]:
+        return _whole_rows(rollout, self.tokenizer)
+
+
+@dataclass(frozen=True)
+class Text:
+    """Rows {"prompt": str or list of messages}: `completion_length` free sites behind each prompt, which is padded on
+    the left.
+
+    max_length: sites the model can hold, None if unlimited. Completions end at the first end-of-sequence token; those
+    of chat prompts are a list with one assistant message.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    completion_length: int
+    max_length: int | None = None
+    conditional = True
+
+    def canvas(self, rows: Sequence[Row]) -> Canvas:
+        encoded = [self._encode(row["prompt"]) for row in rows]
+        longest = max(len(ids) for ids in encoded)
+        if self.max_length is not None and longest + self.completion_length > self.max_length:
+            culprit = next(row["prompt"] for row, ids in zip(rows, encoded, strict=True) if len(ids) == longest)
+            raise ValueError(
+                f"The prompt {str(culprit)[:60]!r} has {longest} tokens; with "
+                f"max_completion_length={self.completion_length} that is "
+                f"more than the {self.max_length} sites of the model. Shorten the prompt or lower "
+                "max_completion_length."
+            )
+        if (padding := self.tokenizer.pad_token_id) is None:
+            padding = self.tokenizer.eos_token_id or 0
+        tokens = torch.full((len(rows), longest + self.completion_length), padding)
+        attend = torch.zeros(tokens.shape, dtype=torch.bool)
+        for row, ids in enumerate(encoded):
+            tokens[row, longest - len(ids) : longest] = torch.tensor(ids, dtype=torch.long)
+            attend[row, longest - len(ids) :] = True
+        free = torch.zeros_like(attend)
+        free[:, longest:] = True
+        return Canvas(tokens, free, None if bool(attend.all()) else attend)
+
+    def prompts(self, rows: Sequence[Row]) -> list[Any]:
+        return [row["prompt"] for row in rows]
+
+    def completions(self, rollout: Rollout) -> list[Any]:
+        texts = []
+        for ids in completion_ids(rollout):
+            if self.tokenizer.eos_token_id in ids:
+                ids = ids[: ids.index(self.tokenizer.eos_token_id)]
+            texts.append(self.tokenizer.decode(ids, skip_special_tokens=True))
+        return texts
+
+    def _encode(self, prompt: Any) -> list[int]:
+        if isinstance(prompt, str):
+            return list(self.tokenizer(prompt)["input_ids"])
+        ids = self.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=True)
+        return list(ids["input_ids"])
+
+
+@dataclass(frozen=True)
+class Infill:
+    """Rows {"prompt": text with mask tokens}: the masks are the free sites, the completion is the whole text."""
+
+    tokenizer: PreTrainedTokenizerBase
+    conditional = True
+
+    def canvas(self, rows: Sequence[Row]) -> Canvas:
+        batch = self.tokenizer([row["prompt"] for row in rows], padding=True, return_tensors="pt")
+        attend = batch["attention_mask"].bool()
+        free = (batch["input_ids"] == self.tokenizer.mask_token_id) & attend
+        return Canvas(batch["input_ids"], free, None if bool(attend.all()) else attend)
+
+    def prompts(self, rows: Sequence[Row]) -> list[Any]:
+        return [row["prompt"] for row in rows]
+
+    def completions(self, rollout: Rollout) -> list[Any]:
+        return _whole_rows(rollout, self.tokenizer)
+
+
+def prompts_for(
+    dataset: Sequence[Row] | None,
+    tokenizer: PreTrainedTokenizerBase | None,
+    completion_length: int,
+    max_length: int | None,
+) -> Prompts:
+    """The kind of rows that a dataset holds.
+
+    Raises:
+        ValueError: an empty dataset, rows without "prompt" or "tokens" and "free", text without a tokenizer, no length.
+    """
+    if dataset is None:
+        if max_length is None:
+            raise ValueError(
+                "Without a train_dataset the canvas needs a length: give the model one (its sepo.json says 'length')."
+            )
+        return Unconditional(max_length, tokenizer)
+    if len(dataset) == 0:
+        raise ValueError("train_dataset is empty: give at least one prompt, or None to train without prompts.")
+    first = dataset[0]
+    if "tokens" in first and "free" in first:
+        return Given(tokenizer)
+    if "prompt" not in first:
+        raise ValueError(
+            f"The rows of the dataset have the columns {sorted(first)}; they need 'prompt' (text or messages) or "
+            "'tokens' and 'free'."
+        )
+    if tokenizer is None:
+        raise ValueError(
+            "The prompts are text but there is no tokenizer: pass processing_class=AutoTokenizer.from_pretrained(...)."
+        )
+    mask = tokenizer.mask_token
+    if isinstance(first["prompt"], str) and mask and mask in first["prompt"]:
+        return Infill(tokenizer)
+    return Text(tokenizer, completion_length, max_length)
+
+
+def as_messages(prompts: Sequence[Any], completions: list[Any]) -> list[Any]:
+    """Completions of chat-format prompts as TRL hands them to rewards: a list with one assistant message each."""
+    chat = [isinstance(prompt, list) for prompt in prompts]
+    return [
+        [{"role": "assistant", "content": text}] if is_chat and isinstance(text, str) else text
+        for is_chat, text in zip(chat, completions, strict=True)
+    ]
+
+
+def _whole_rows(rollout: Rollout, tokenizer: PreTrainedTokenizerBase | None) -> list[Any]:
+    x0 = rollout.x0.cpu()
+    if tokenizer is None:
+        return list(x0.numpy())
+    return [tokenizer.decode(row, skip_special_tokens=True) for row in x0]

@@ -1,0 +1,91 @@
+"""The reference policy: what the fine-tuned one is kept close to. Frozen, adapters off, or following slowly."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from sepo.diffusion.denoiser import Denoiser, evaluating
+
+
+class Reference(Protocol):
+    @contextmanager
+    def policy(self, like: Denoiser) -> Iterator[Denoiser]:
+        """The reference through the same lens, in eval mode."""
+        ...
+
+    @property
+    def network(self) -> nn.Module | None:
+        """Weights of its own that a checkpoint must keep; None if it has none, or they never change."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Frozen:
+    """A copy of the policy as it was when training began."""
+
+    copied: nn.Module
+    network = None
+
+    @staticmethod
+    def of(network: nn.Module) -> Frozen:
+        return Frozen(_copy(network))
+
+    @contextmanager
+    def policy(self, like: Denoiser) -> Iterator[Denoiser]:
+        yield like.on(self.copied)
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptersOff:
+    """The policy itself with its PEFT adapters switched off: no second copy in memory."""
+
+    network = None
+
+    @contextmanager
+    def policy(self, like: Denoiser) -> Iterator[Denoiser]:
+        with evaluating(like.network), like.network.disable_adapter():  # type: ignore[operator]
+            yield like
+
+
+@dataclass(frozen=True, eq=False)
+class Synced:
+    """A copy that moves towards the policy:
+
+    reference <- alpha policy + (1 - alpha) reference, every `steps` steps (TRL's names).
+    """
+
+    network: nn.Module
+    alpha: float
+    steps: int
+
+    @staticmethod
+    def of(network: nn.Module, alpha: float, steps: int) -> Synced:
+        if not 0 < alpha <= 1 or steps < 1:
+            raise ValueError(
+                f"ref_model_mixup_alpha={alpha}, ref_model_sync_steps={steps}: needs alpha in (0, 1] and at least 1 "
+                "step."
+            )
+        return Synced(_copy(network), alpha, steps)
+
+    @contextmanager
+    def policy(self, like: Denoiser) -> Iterator[Denoiser]:
+        yield like.on(self.network)
+
+    @torch.no_grad()
+    def follow(self, network: nn.Module, step: int) -> None:
+        """To be called after every optimizer step."""
+        if step % self.steps:
+            return
+        for mine, theirs in zip(self.network.parameters(), network.parameters(), strict=True):
+            mine.lerp_(theirs.to(mine.dtype), self.alpha)
+
+
+def _copy(network: nn.Module) -> nn.Module:
+    return copy.deepcopy(network).requires_grad_(False).eval()
