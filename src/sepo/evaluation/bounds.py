@@ -54,10 +54,11 @@ def held_out_bound(
         raise ValueError(f"{len(x0)} sequences with {int(tokens.sum())} free sites: there is nothing to bound.")
     nats = []
     with evaluating(policy.network):
-        for index, start in enumerate(range(0, len(x0), at_once)):
-            part = slice(start, start + at_once)
-            chance = Chance.seeded(seed, [index], len(x0[part]), x0.device)
-            nats.append(bound(policy, x0[part], free[part], chance, None if attend is None else attend[part], draws))
+        for start in range(0, len(x0), at_once):
+            part = range(len(x0))[start : start + at_once]
+            rows = slice(part.start, part.stop)
+            chance = Chance.seeded(seed, part, 1, x0.device)
+            nats.append(bound(policy, x0[rows], free[rows], chance, None if attend is None else attend[rows], draws))
     total = torch.cat(nats).double()
     per_token = float(total.sum() / tokens.sum())
     residual = total - per_token * tokens
