@@ -6,7 +6,7 @@ scalars noted between two log lines. It is part of a checkpoint, so that a resum
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 
@@ -28,6 +28,14 @@ class Ledger:
         means = {name: total / self.counts[name] for name, total in self.sums.items()}
         self.sums, self.counts = {}, {}
         return means
+
+    @staticmethod
+    def mean_of(records: Iterable[Mapping[str, float]]) -> dict[str, float]:
+        """The mean of each name over the records that have it."""
+        ledger = Ledger()
+        for record in records:
+            ledger.note(record)
+        return ledger.settle()
 
     def state(self) -> dict[str, dict]:
         return {"sums": dict(self.sums), "counts": dict(self.counts)}

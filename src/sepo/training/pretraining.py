@@ -34,7 +34,7 @@ from sepo.ops import Chance
 from sepo.runs import RunFolder, resume_run, start_run
 from sepo.training.callbacks import StopOnInterrupt, WriteMetrics
 from sepo.training.checkpoint import last_complete
-from sepo.training.corpus import Corpus, Row
+from sepo.training.examples import Examples, Row, rows_of
 
 EMA = "ema.safetensors"
 
@@ -66,17 +66,19 @@ class PretrainConfig(TrainingArguments):
 
 
 class PretrainTrainer(Trainer):
-    """Trains `policy` on rows (see `Corpus`); after `train()` its network holds the averaged weights."""
+    """Trains `policy` on rows (see `Examples`); after `train()` its network holds the averaged weights."""
 
     def __init__(
         self,
         model: Denoiser | PreTrainedModel,
         args: PretrainConfig,
-        train_dataset: Sequence[Row],
-        eval_dataset: Sequence[Row] | None = None,
+        train_dataset: Sequence[Row] | Canvas,
+        eval_dataset: Sequence[Row] | Canvas | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
+        train_dataset = rows_of(train_dataset) if isinstance(train_dataset, Canvas) else train_dataset
+        eval_dataset = rows_of(eval_dataset) if isinstance(eval_dataset, Canvas) else eval_dataset
         if len(train_dataset) == 0:
             raise ValueError("train_dataset is empty: give at least one sequence.")
         self.policy = model if isinstance(model, Denoiser) else denoiser_for(model, processing_class)
@@ -85,7 +87,7 @@ class PretrainTrainer(Trainer):
             args=args,
             train_dataset=train_dataset,  # type: ignore[arg-type]
             eval_dataset=eval_dataset,  # type: ignore[arg-type]
-            data_collator=_Collate(Corpus(processing_class, self.policy.length)),
+            data_collator=_Collate(Examples(processing_class, self.policy.length)),
             processing_class=processing_class,
             callbacks=callbacks,
         )
@@ -138,7 +140,7 @@ class PretrainTrainer(Trainer):
         with evaluating(policy.network):
             for start in range(0, len(rows), self.args.per_device_eval_batch_size):
                 part = [rows[i] for i in range(start, min(start + self.args.per_device_eval_batch_size, len(rows)))]
-                canvas = self.data_collator.corpus(part).to(self.args.device)
+                canvas = self.data_collator.examples(part).to(self.args.device)
                 chance = Chance.seeded(self.args.seed, [start], len(canvas), self.args.device, purpose=1)
                 values.append(self._per_site(policy, canvas, chance, self.args.bound_draws))
         mean = torch.cat(values).mean().item()
@@ -188,7 +190,7 @@ class Average(TrainerCallback):
 class _Collate:
     """Rows to the dict of tensors that transformers moves to the device."""
 
-    corpus: Corpus
+    examples: Examples
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Tensor]:
-        return self.corpus(rows).tensors()
+        return self.examples(rows).tensors()

@@ -43,8 +43,7 @@ def completion_ids(rollout: Rollout) -> list[list[int]]:
 
 @dataclass(frozen=True)
 class Unconditional:
-    """Canvases of `length` free sites; prompts are None; completions are decoded if there is a tokenizer, else arrays.
-    """
+    """Canvases of `length` free sites; prompts are None; completions are decoded if there is a tokenizer, else arrays."""
 
     length: int
     tokenizer: PreTrainedTokenizerBase | None = None

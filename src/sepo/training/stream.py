@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
@@ -78,7 +79,7 @@ class ExperienceStream(IterableDataset):
     def state(self) -> tuple[dict[str, int], dict[str, Tensor]]:
         """Position, and the micro-batches of a collection that is not used up (what cannot be collected again)."""
         tensors = {
-            f"{index}.{name}": tensor.contiguous()
+            f"{index}.{name}": tensor.clone(memory_format=torch.contiguous_format)
             for index, experience in enumerate(self.pending)
             for name, tensor in experience.tensors().items()
         }

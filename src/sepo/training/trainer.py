@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from accelerate.utils import gather_object
@@ -60,7 +60,7 @@ class SEPOTrainer(Trainer):
         sampler, objective, advantage, reference: objects in place of what `args` describes.
     """
 
-    _tag_names = ["sepo", "reinforcement-learning", "discrete-diffusion"]
+    _tag_names: ClassVar[list[str]] = ["sepo", "reinforcement-learning", "discrete-diffusion"]
 
     def __init__(
         self,
@@ -165,7 +165,7 @@ class SEPOTrainer(Trainer):
             with torch.no_grad(), self.reference.policy(self.policy) as policy:
                 reference = self.objective.read(policy, inputs.views)
         loss = self.objective.loss(new, inputs.old_reading(new), reference, inputs.advantage, inputs.views)
-        self.ledger.note({name: value.item() for name, value in loss.metrics.items()})
+        self.ledger.note({"loss": loss.value.item(), **{name: value.item() for name, value in loss.metrics.items()}})
         if not torch.isfinite(loss.value):
             self._stop("loss", loss.value.item(), [inputs])
         return loss.value
@@ -186,7 +186,7 @@ class SEPOTrainer(Trainer):
             / f"non_finite_step_{self.state.global_step}_rank_{self.args.process_index}.safetensors"
         )
         tensors = {
-            f"{i}.{name}": each.contiguous() for i, part in enumerate(inputs) for name, each in part.tensors().items()
+            f"{i}.{name}": each.clone() for i, part in enumerate(inputs) for name, each in part.tensors().items()
         }
         save_file(tensors, path)
         raise NonFiniteError(
@@ -199,18 +199,21 @@ class SEPOTrainer(Trainer):
     # ------------------------------------------------------------------------------------------------- logging
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
-            meter = torch.tensor(
-                [[self.policy.meter.evaluations, self.policy.meter.with_gradient]], device=self.args.device
-            )
-            total, with_gradient = self.collector.gather(meter).sum(0).tolist()
-            logs = {
-                **logs,
-                **self.ledger.settle(),
-                "network_evaluations": total,
-                "network_evaluations_with_gradient": with_gradient,
-            }
+            logs = {**logs, **self._settled()}
             self._show_completions()
         super().log(logs, start_time)
+
+    def _settled(self) -> dict[str, float]:
+        """What the ledgers of all processes hold, and the evaluations so far.
+
+        The loss is ours: it outlives a resume.
+        """
+        meter = self.policy.meter
+        noted = [self.ledger.settle()]
+        spent = torch.tensor([[meter.evaluations, meter.with_gradient]], device=self.args.device)
+        evaluations, with_gradient = self.collector.gather(spent).sum(0).tolist()
+        means = Ledger.mean_of(gather_object(noted) if self.accelerator.num_processes > 1 else noted)
+        return {**means, "network_evaluations": evaluations, "network_evaluations_with_gradient": with_gradient}
 
     def _note(self, collected: Collected) -> None:
         self.ledger.note(collected.metrics)

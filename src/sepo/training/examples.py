@@ -14,8 +14,13 @@ from sepo.diffusion.canvas import Canvas
 Row = Mapping[str, Any]
 
 
+def rows_of(canvas: Canvas) -> list[Row]:
+    """The rows of a canvas of data: {"tokens", "free"}."""
+    return [{"tokens": tokens, "free": free} for tokens, free in zip(canvas.tokens, canvas.free, strict=True)]
+
+
 @dataclass(frozen=True)
-class Corpus:
+class Examples:
     """Rows {"tokens"} (pretraining; "free" marks the sites that are learned, all by default), {"text"}, or {"prompt",
     "completion"} (SFT: the completion is learned, the prompt is given). Text is cut to `length` tokens and padded on
     the right.
