@@ -8,14 +8,15 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
-from typing_extensions import Self
+
+R = TypeVar("R", bound="Record")
 
 
 @dataclass(frozen=True, eq=False)
 class Record:
     """Base of the data nouns. Every field is a tensor whose first axis is the batch, another record, or None."""
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+    def map(self: R, change: Callable[[Tensor], Tensor]) -> R:
         """The same record with `change` applied to every tensor in it."""
         changed = {}
         for field in fields(self):
@@ -26,10 +27,10 @@ class Record:
                 changed[field.name] = value.map(change)
         return replace(self, **changed)
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self: R, device: torch.device | str) -> R:
         return self.map(lambda tensor: tensor.to(device))
 
-    def __getitem__(self, index: slice | int | Tensor) -> Self:
+    def __getitem__(self: R, index: slice | int | Tensor) -> R:
         """Rows of the batch; an int would drop the batch axis and is refused."""
         if isinstance(index, int):
             raise ValueError(
@@ -54,9 +55,6 @@ class Record:
             elif isinstance(value, Record):
                 found |= value.tensors(f"{prefix}{field.name}.")
         return found
-
-
-R = TypeVar("R", bound=Record)
 
 
 def concatenate(records: Sequence[R]) -> R:

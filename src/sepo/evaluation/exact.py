@@ -5,8 +5,8 @@ First-hitting visits a masked state z with probability W(z), all masks with cert
     W(z with site i set to v) += W(z) p(x0_i = v | z) / (number of masks in z)
 
 so that its law over finished sequences is a sum over subsets of sites, differentiable in the network. Samplers with a
-kernel on a time grid have the law start . K_1 . K_2 ..., K[x, y] = prod_i k_i(y_i | x). Fine-tuning with a path KL at beta
-reward per nat has the optimum
+kernel on a grid of times have the law start . K_1 . K_2 ..., K[x, y] = prod_i k_i(y_i | x). Fine-tuning with path KL at
+beta reward per nat has the optimum
 
     p*(x) = p_ref(x) exp(R(x) / beta) / Z
 """
