@@ -1,0 +1,76 @@
+"""PEFT adapters: a small folder that belongs to a base checkpoint."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from sepo.models.family import innermost
+from sepo.models.weights import ADAPTER_CONFIG, adapter_shapes, compare, read_json
+
+
+def adapter_around(network: nn.Module) -> Any | None:
+    """The PeftModel that `network` is or wraps; None without adapters. PEFT is not imported for the answer."""
+    peft = sys.modules.get("peft")
+    if peft is None:
+        return None
+    return next((module for module in network.modules() if isinstance(module, peft.PeftModel)), None)
+
+
+def base_of(folder: Path) -> str:
+    """The base checkpoint that an adapter folder names.
+
+    Raises:
+        ValueError: it names none.
+    """
+    base = read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
+    if not base:
+        raise ValueError(
+            f"{folder / ADAPTER_CONFIG} names no base_model_name_or_path: write there the folder or hub id of the "
+            "model that the adapter was trained on."
+        )
+    return base
+
+
+def base_weights(adapted: nn.Module) -> dict[str, Tensor]:
+    """The weights of the network under the adapters, under the names that it had before."""
+    network = innermost(adapted)
+    with torch.device("meta"):
+        names = set(type(network)(network.config).state_dict())
+    plain = {
+        name.replace(".base_layer.", ".").replace(".original_module.", "."): tensor
+        for name, tensor in network.state_dict().items()
+    }
+    return {name: tensor for name, tensor in plain.items() if name in names}
+
+
+def attach(network: PreTrainedModel, folder: Path) -> nn.Module:
+    """`network` with the adapters in `folder`, ready to be trained further.
+
+    Raises:
+        ValueError: PEFT is not installed, or the adapter does not fit the network.
+    """
+    try:
+        from peft import PeftConfig, PeftModel, get_peft_model_state_dict
+    except ImportError as error:
+        raise ValueError(
+            f'{folder} holds PEFT adapters, which need the package peft: pip install "sepo[peft]".'
+        ) from error
+    found = adapter_shapes(folder)
+    try:
+        adapted = PeftModel.from_pretrained(
+            network, str(folder), config=PeftConfig.from_pretrained(str(folder)), is_trainable=True
+        )
+    except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"The adapter in {folder} does not fit {type(network).__name__} ({error}); load it on the base it was "
+            "trained on."
+        ) from error
+    wanted = {name: tuple(tensor.shape) for name, tensor in get_peft_model_state_dict(adapted).items()}
+    compare(folder, found, wanted, f"the adapter on {type(network).__name__}")
+    return adapted

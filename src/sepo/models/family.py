@@ -1,0 +1,41 @@
+"""A family: how networks of one kind are opened, run, and checked against a process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+from transformers import AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel
+
+from sepo.diffusion.denoiser import Call
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row of the table FAMILIES.
+
+    call(network, xt, sigma, attend, sites) -> logits; model: the class whose `from_pretrained` opens a checkpoint;
+    lengths(config): the sequence lengths that the network accepts; length(config): that of an unconditional canvas, if
+    the configuration knows it; time_free(config): the network ignores sigma; padding: it obeys `attend`; lora: the
+    names of the layers that an adapter usually goes to (PEFT's `target_modules`; empty: leave it to PEFT).
+    """
+
+    call: Call
+    model: type[PreTrainedModel] | type[AutoModelForMaskedLM]
+    lengths: Callable[[PretrainedConfig], range]
+    length: Callable[[PretrainedConfig], int | None]
+    time_free: Callable[[PretrainedConfig], bool]
+    padding: bool
+    lora: tuple[str, ...]
+
+
+def innermost(network: nn.Module) -> PreTrainedModel:
+    """The transformers model inside what may be wrapped around it: DDP, PEFT, torch.compile."""
+    for module in network.modules():
+        if isinstance(module, PreTrainedModel):
+            return module
+    raise ValueError(
+        f"{type(network).__name__} holds no transformers PreTrainedModel: only such networks are saved and loaded "
+        "here. Derive the network from PreTrainedModel, or store its state_dict yourself."
+    )
