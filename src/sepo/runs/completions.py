@@ -147,9 +147,7 @@ def print_completions(completions: Completions, number: int | None = None, conso
             *rewards,
             _two_digits(completions.advantages[row]),
         )
-    (console or Console()).print(
-        Panel(table, title=f"Step {completions.step}", border_style="bold white", expand=False)
-    )
+    (console or Console()).print(Panel(table, title=f"Step {completions.step}", border_style="bold white"))
 
 
 def brief(value: Any) -> str:

@@ -87,6 +87,8 @@ def _stored(run: RunFolder, value: Any, names: tuple[str, ...], taken: set[str])
         with replacing(run.path / name) as temporary:
             temporary.write_bytes(value)
         return {"png": name}
+    if isinstance(value, sections.Series):
+        return {"kind": "Series", **plain(value, value.name)}
     if is_dataclass(value) and not isinstance(value, type):
         entries = {field.name: getattr(value, field.name) for field in fields(value)}
         names = (*names, str(entries["title"])) if "title" in entries else names

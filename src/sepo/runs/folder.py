@@ -119,7 +119,7 @@ def read_config(run: RunFolder) -> dict[str, Any]:
     try:
         config = yaml.safe_load(run.config.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{run.config} is not YAML ({error}); restore it from the recipe.") from error
+        raise ValueError(f"{run.config} is not YAML ({_one_line(error)}); restore it from the recipe.") from error
     if not isinstance(config, dict):
         raise ValueError(
             f"{run.config} holds a {type(config).__name__}, not names with values; restore it from the recipe."
@@ -149,6 +149,10 @@ def read_summary(run: RunFolder) -> dict[str, Any]:
 def write_config(run: RunFolder, config: Mapping[str, Any]) -> None:
     """Writes config.yaml whole or not at all."""
     write_text(run.config, _yaml(config))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _yaml(config: Mapping[str, Any]) -> str:

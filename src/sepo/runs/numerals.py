@@ -62,7 +62,7 @@ def tick_labels(values: list[float]) -> list[str]:
         suffix = ""
     decimals = max(0, -math.floor(math.log10(gap) + 1e-9))
     written = [f"{value:.{decimals}f}".replace("-", "−") for value in values]
-    return [text if float(value) == 0 else text + suffix for text, value in zip(written, values, strict=True)]
+    return ["0" if suffix and value == 0 else text + suffix for text, value in zip(written, values, strict=True)]
 
 
 def _round_step(wanted: float) -> float:

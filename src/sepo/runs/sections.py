@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import SupportsFloat
 
+import numpy as np
+
 from sepo.runs.boards import Boards
 from sepo.runs.pixels import SIGNATURE, Pixels
 
@@ -104,13 +106,13 @@ class Metric:
     name: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Series:
     """A curve with its own data, such as the front of reward over KL; `labels` name its points (beta = 0.05)."""
 
     name: str
-    x: Sequence[SupportsFloat | str]
-    y: Sequence[SupportsFloat | str]
+    x: Sequence[SupportsFloat | str] | np.ndarray
+    y: Sequence[SupportsFloat | str] | np.ndarray
     labels: Sequence[str] = ()
 
     def __post_init__(self) -> None:
