@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ def denoisers(world: World) -> dict[str, Denoiser]:
 class Written(Chance):
     """Uniform numbers given in advance: `numbers` [batch, *shape], the same at every call."""
 
-    numbers: Tensor = torch.zeros(0)
+    numbers: Tensor = field(default_factory=lambda: torch.zeros(0))
 
     @staticmethod
     def down(numbers: Tensor) -> Written:

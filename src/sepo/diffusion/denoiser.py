@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -38,6 +38,7 @@ class Meter:
             self.with_gradient += sequences
 
 
+@runtime_checkable
 class Meaning(Protocol):
     """How logits of a family are read."""
 

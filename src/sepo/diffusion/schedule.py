@@ -97,8 +97,11 @@ class Cosine(Schedule):
     def alpha(self, t: Times) -> Times:
         return self.eps + (1 - self.eps) * (1 - torch.sin(math.pi / 2 * t))
 
+    def sigma(self, t: Times) -> Times:
+        return -torch.log1p(-(1 - self.eps) * torch.sin(math.pi / 2 * t))
+
     def rate(self, t: Times) -> Times:
-        return (1 - self.eps) * math.pi / 2 * torch.cos(math.pi / 2 * t) / self.alpha(t)
+        return (1 - self.eps) * math.pi / 2 * torch.sin(math.pi / 2 * (1 - t)) / self.alpha(t)
 
     def time(self, alpha: Times) -> Times:
         return torch.asin(((1 - alpha) / (1 - self.eps)).clamp_max(1.0)) * 2 / math.pi

@@ -8,7 +8,7 @@ FreshMasks   at fresh random masks, the ELBO family
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from sepo.diffusion.views import Views
 from sepo.ops import Chance
 
 
+@runtime_checkable
 class Where(Protocol):
     """A choice of views. `reads_rollout`: the old policy's reading is the rollout's own log_prob."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -30,12 +30,14 @@ class Move(Record):
     log_prob: Float[Tensor, "batch length"]
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """A frozen bundle of options that is called."""
 
     def __call__(self, policy: Denoiser, canvas: Canvas, chance: Chance) -> Iterator[Move]: ...
 
 
+@runtime_checkable
 class KernelSampler(Sampler, Protocol):
     """A sampler on a time grid whose steps move every site on its own, given all sites before."""
 
