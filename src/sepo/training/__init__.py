@@ -3,10 +3,12 @@
 from sepo.training.collector import Collected, Collector
 from sepo.training.config import SEPOConfig
 from sepo.training.experience import Experience
+from sepo.training.finite import NonFiniteError
 from sepo.training.layout import Layout
+from sepo.training.pretraining import PretrainConfig, PretrainTrainer
 from sepo.training.reference import AdaptersOff, Frozen, Reference, Synced
 from sepo.training.stream import ExperienceStream
-from sepo.training.trainer import NonFiniteError, SEPOTrainer
+from sepo.training.trainer import SEPOTrainer
 
 __all__ = [
     "AdaptersOff",
@@ -17,6 +19,8 @@ __all__ = [
     "Frozen",
     "Layout",
     "NonFiniteError",
+    "PretrainConfig",
+    "PretrainTrainer",
     "Reference",
     "SEPOConfig",
     "SEPOTrainer",

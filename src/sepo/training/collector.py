@@ -21,7 +21,7 @@ from sepo.diffusion.likelihood import path_log_prob
 from sepo.diffusion.rollout import MaskedPath, Rollout
 from sepo.objectives import Advantage, Objective
 from sepo.ops import Chance
-from sepo.rewards import Rewards, Scores
+from sepo.rewards import Rewards, Scores, reward_metrics
 from sepo.samplers import Sampler, roll
 from sepo.training.experience import Experience, rollout_reading
 from sepo.training.prompts import Prompts, Row, as_messages, completion_ids
@@ -123,19 +123,28 @@ class Collector:
         return advantage[rank * len(returns) : (rank + 1) * len(returns)]
 
     def _metrics(self, rollout: Rollout, scores: Scores, log_ratio: Tensor, returns: Tensor) -> dict[str, float]:
-        everyone = self.gather(scores.total.to(log_ratio))
-        size = self.group if self.prompts.conditional else len(everyone)
-        deviation = everyone.reshape(-1, size).nan_to_num(0.0).std(1, correction=0)
-        free = rollout.canvas.free.sum(1)
+        """Over all processes, with TRL's names where the meaning is the same."""
+        total = self.gather(scores.total.to(log_ratio))
+        size = self.group if self.prompts.conditional else len(total)
+        spread = torch.stack([_deviation(group) for group in total.reshape(-1, size)])
+        free = rollout.canvas.free.sum(1).float()
         metrics = {
-            "reward": everyone.nanmean().item(),
-            "reward_std": everyone[~everyone.isnan()].std(correction=0).item(),
-            "frac_reward_zero_std": (deviation < 1e-8).float().mean().item(),
+            **scores.metrics,
+            **reward_metrics(scores.names, self.gather(scores.per_function.to(log_ratio)), total),
+            "reward": total.nanmean().item(),
+            "reward_std": _deviation(total).item(),
+            "frac_reward_zero_std": (spread < 1e-8).float().mean().item(),
             "return": self.gather(returns).nanmean().item(),
-            "completions/mean_length": self.gather(free.float()).mean().item(),
+            "completions/mean_length": self.gather(free).mean().item(),
         }
         if self.reference is not None:
             metrics["kl"] = self.gather(log_ratio).mean().item()
         if isinstance(rollout, MaskedPath):
             metrics["entropy"] = self.gather(-rollout.log_prob.sum(1) / free).mean().item()
         return metrics
+
+
+def _deviation(values: Tensor) -> Tensor:
+    """Standard deviation of those that are not NaN; 0 where there are none."""
+    known = values[~values.isnan()]
+    return known.std(correction=0) if len(known) else values.new_zeros(())

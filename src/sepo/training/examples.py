@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from sepo.diffusion.canvas import Canvas
+from sepo.training.tokens import chat_ids, end_id, padding_id, text_ids
 
 Row = Mapping[str, Any]
 
@@ -40,7 +41,7 @@ class Examples:
         if "tokens" in first:
             return self._tokens(rows)
         if "text" in first:
-            return self._padded([(0, self._ids(row["text"], special=True)) for row in rows])
+            return self._padded([(0, text_ids(self._need_tokenizer(), row["text"])) for row in rows])
         if "prompt" in first and "completion" in first:
             return self._padded([self._pair(row) for row in rows])
         raise ValueError(
@@ -60,23 +61,16 @@ class Examples:
         return Canvas(tokens, torch.stack([torch.as_tensor(row["free"]) for row in rows]).bool())
 
     def _pair(self, row: Row) -> tuple[int, list[int]]:
-        if isinstance(row["prompt"], list):
-            tokenizer = self._need_tokenizer()
-            prompt = tokenizer.apply_chat_template(
-                row["prompt"], add_generation_prompt=True, tokenize=True, return_dict=True
-            )
-            answer = row["completion"][0]["content"] if isinstance(row["completion"], list) else row["completion"]
-            given = list(prompt["input_ids"])
-        else:
-            given, answer = self._ids(row["prompt"], special=False), row["completion"]
-        end = self._need_tokenizer().eos_token_id
-        return len(given), given + self._ids(answer, special=False) + ([] if end is None else [end])
+        tokenizer, prompt, answer = self._need_tokenizer(), row["prompt"], row["completion"]
+        answer = answer if isinstance(answer, str) else answer[0]["content"]
+        given = text_ids(tokenizer, prompt, special=False) if isinstance(prompt, str) else chat_ids(tokenizer, prompt)
+        end = end_id(tokenizer)
+        return len(given), given + text_ids(tokenizer, answer, special=False) + ([] if end is None else [end])
 
     def _padded(self, encoded: list[tuple[int, list[int]]]) -> Canvas:
         cut = [(given, ids[: self.length]) for given, ids in encoded]
         longest = max(len(ids) for _, ids in cut)
-        padding = self._need_tokenizer().pad_token_id or 0
-        tokens = torch.full((len(cut), longest), padding)
+        tokens = torch.full((len(cut), longest), padding_id(self._need_tokenizer()))
         free = torch.zeros(tokens.shape, dtype=torch.bool)
         attend = torch.zeros_like(free)
         for row, (given, ids) in enumerate(cut):
@@ -84,9 +78,6 @@ class Examples:
             attend[row, : len(ids)] = True
             free[row, given : len(ids)] = True
         return Canvas(tokens, free, None if bool(attend.all()) else attend)
-
-    def _ids(self, text: str, special: bool) -> list[int]:
-        return list(self._need_tokenizer()(text, add_special_tokens=special)["input_ids"])
 
     def _need_tokenizer(self) -> PreTrainedTokenizerBase:
         if self.tokenizer is None:

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from sepo.diffusion.denoiser import Denoiser
 from sepo.models import denoiser_for, load
 from sepo.objectives import Objective
+from sepo.rewards import RewardCalls, Rewards
 from sepo.training.config import SEPOConfig
 from sepo.training.reference import AdaptersOff, Frozen, Reference, Synced
 
@@ -24,13 +25,14 @@ def as_policy(
 
     Raises:
         ValueError: the model cannot be read, PEFT is missing, or the run is one that is not supported (FSDP,
-        DeepSpeed).
+            DeepSpeed).
     """
     _refuse_sharding(args)
     if isinstance(model, Denoiser):
         policy = model
     elif isinstance(model, str):
-        policy = load(model, **(args.model_init_kwargs or {}))
+        options: Any = args.model_init_kwargs or {}
+        policy = load(model, **options)
     else:
         policy = denoiser_for(model, processing_class)
     if peft_config is None:
@@ -57,6 +59,18 @@ def reference_for(policy: Denoiser, args: SEPOConfig, objective: Objective) -> R
             )
         return Synced.of(policy.network, args.ref_model_mixup_alpha, args.ref_model_sync_steps)
     return AdaptersOff() if adapters else Frozen.of(policy.network)
+
+
+def rewards_for(reward_funcs: Any, args: SEPOConfig, processing_classes: Any = None) -> Rewards:
+    """The rewards, called as the options say; `Rewards` itself passes through."""
+    if isinstance(reward_funcs, Rewards):
+        return reward_funcs
+    calls = RewardCalls(
+        timeout=args.reward_timeout,
+        retries=args.reward_retries,
+        non_finite_as_none=args.non_finite_rewards == "none",
+    )
+    return Rewards.of(reward_funcs, args.reward_weights, processing_classes, calls)
 
 
 def freeze_dropout(network: nn.Module) -> None:

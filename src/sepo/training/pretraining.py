@@ -68,6 +68,8 @@ class PretrainConfig(TrainingArguments):
 class PretrainTrainer(Trainer):
     """Trains `policy` on rows (see `Examples`); after `train()` its network holds the averaged weights."""
 
+    args: PretrainConfig
+
     def __init__(
         self,
         model: Denoiser | PreTrainedModel,
@@ -82,18 +84,19 @@ class PretrainTrainer(Trainer):
         if len(train_dataset) == 0:
             raise ValueError("train_dataset is empty: give at least one sequence.")
         self.policy = model if isinstance(model, Denoiser) else denoiser_for(model, processing_class)
+        self.examples = Examples(processing_class, self.policy.length)
         super().__init__(
             model=self.policy.network,
             args=args,
             train_dataset=train_dataset,  # type: ignore[arg-type]
             eval_dataset=eval_dataset,  # type: ignore[arg-type]
-            data_collator=_Collate(Examples(processing_class, self.policy.length)),
+            data_collator=_Collate(self.examples),
             processing_class=processing_class,
             callbacks=callbacks,
         )
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False
-        self.run_folder = RunFolder(Path(args.output_dir))
+        self.run_folder = RunFolder(Path(str(args.output_dir)))
         self.interrupt = StopOnInterrupt()
         self.average = None if args.ema is None else Average(self.policy.network, args.ema)
         for callback in (self.interrupt, WriteMetrics(self.run_folder), *([self.average] if self.average else [])):
@@ -101,7 +104,7 @@ class PretrainTrainer(Trainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
         """As in transformers; True finds the last complete checkpoint. At the end the weights are the averaged ones."""
-        checkpoint = last_complete(self.args.output_dir) if resume_from_checkpoint is True else resume_from_checkpoint
+        checkpoint = last_complete(self.run_folder.path) if resume_from_checkpoint is True else resume_from_checkpoint
         if self.args.process_index == 0:
             if checkpoint:
                 resume_run(self.run_folder, int(Path(checkpoint).name.split("-")[-1]))
@@ -132,7 +135,7 @@ class PretrainTrainer(Trainer):
         Raises:
             ValueError: there are no rows.
         """
-        rows = self.eval_dataset if eval_dataset is None else eval_dataset
+        rows: Any = self.eval_dataset if eval_dataset is None else eval_dataset
         if rows is None or len(rows) == 0:
             raise ValueError("There is nothing to evaluate on: pass an eval_dataset with at least one row.")
         policy = self.policy if self.average is None else self.policy.on(self.average.network)
@@ -140,7 +143,7 @@ class PretrainTrainer(Trainer):
         with evaluating(policy.network):
             for start in range(0, len(rows), self.args.per_device_eval_batch_size):
                 part = [rows[i] for i in range(start, min(start + self.args.per_device_eval_batch_size, len(rows)))]
-                canvas = self.data_collator.examples(part).to(self.args.device)
+                canvas = self.examples(part).to(self.args.device)
                 chance = Chance.seeded(self.args.seed, [start], len(canvas), self.args.device, purpose=1)
                 values.append(self._per_site(policy, canvas, chance, self.args.bound_draws))
         mean = torch.cat(values).mean().item()
@@ -167,7 +170,7 @@ class PretrainTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
         if self.args.should_save:
-            write_metadata(self.policy, output_dir or self.args.output_dir)
+            write_metadata(self.policy, output_dir or self.run_folder.path)
 
 
 class Average(TrainerCallback):
@@ -180,8 +183,8 @@ class Average(TrainerCallback):
     @torch.no_grad()
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         decay = min(self.decay, (1 + state.global_step) / (10 + state.global_step))
-        mine, theirs = list(self.network.parameters()), [each.detach() for each in self.source.parameters()]
-        torch._foreach_lerp_(mine, theirs, 1 - decay)
+        for kept, new in zip(self.network.parameters(), self.source.parameters(), strict=True):
+            kept.lerp_(new, 1 - decay)
         for kept, new in zip(self.network.buffers(), self.source.buffers(), strict=True):
             kept.copy_(new)
 

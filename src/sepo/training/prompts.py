@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from sepo.diffusion.canvas import Canvas
 from sepo.diffusion.rollout import Rollout
+from sepo.training.tokens import chat_ids, decoded, end_id, padding_id, text_ids
 
 Row = Mapping[str, Any]
 
@@ -43,7 +44,7 @@ def completion_ids(rollout: Rollout) -> list[list[int]]:
 
 @dataclass(frozen=True)
 class Unconditional:
-    """Canvases of `length` free sites; prompts are None; completions are decoded if there is a tokenizer, else arrays."""
+    """Canvases of `length` free sites; prompts are None; completions are decoded, or arrays without a tokenizer."""
 
     length: int
     tokenizer: PreTrainedTokenizerBase | None = None
@@ -112,9 +113,7 @@ class Text:
                 f"more than the {self.max_length} sites of the model. Shorten the prompt or lower "
                 "max_completion_length."
             )
-        if (padding := self.tokenizer.pad_token_id) is None:
-            padding = self.tokenizer.eos_token_id or 0
-        tokens = torch.full((len(rows), longest + self.completion_length), padding)
+        tokens = torch.full((len(rows), longest + self.completion_length), padding_id(self.tokenizer))
         attend = torch.zeros(tokens.shape, dtype=torch.bool)
         for row, ids in enumerate(encoded):
             tokens[row, longest - len(ids) : longest] = torch.tensor(ids, dtype=torch.long)
@@ -127,18 +126,12 @@ class Text:
         return [row["prompt"] for row in rows]
 
     def completions(self, rollout: Rollout) -> list[Any]:
-        texts = []
-        for ids in completion_ids(rollout):
-            if self.tokenizer.eos_token_id in ids:
-                ids = ids[: ids.index(self.tokenizer.eos_token_id)]
-            texts.append(self.tokenizer.decode(ids, skip_special_tokens=True))
-        return texts
+        end = end_id(self.tokenizer)
+        cut = [ids[: ids.index(end)] if end in ids else ids for ids in completion_ids(rollout)]
+        return [decoded(self.tokenizer, ids) for ids in cut]
 
     def _encode(self, prompt: Any) -> list[int]:
-        if isinstance(prompt, str):
-            return list(self.tokenizer(prompt)["input_ids"])
-        ids = self.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=True)
-        return list(ids["input_ids"])
+        return text_ids(self.tokenizer, prompt) if isinstance(prompt, str) else chat_ids(self.tokenizer, prompt)
 
 
 @dataclass(frozen=True)
@@ -192,7 +185,7 @@ def prompts_for(
         raise ValueError(
             "The prompts are text but there is no tokenizer: pass processing_class=AutoTokenizer.from_pretrained(...)."
         )
-    mask = tokenizer.mask_token
+    mask: Any = tokenizer.mask_token
     if isinstance(first["prompt"], str) and mask and mask in first["prompt"]:
         return Infill(tokenizer)
     return Text(tokenizer, completion_length, max_length)
@@ -211,4 +204,4 @@ def _whole_rows(rollout: Rollout, tokenizer: PreTrainedTokenizerBase | None) -> 
     x0 = rollout.x0.cpu()
     if tokenizer is None:
         return list(x0.numpy())
-    return [tokenizer.decode(row, skip_special_tokens=True) for row in x0]
+    return [decoded(tokenizer, row) for row in x0]

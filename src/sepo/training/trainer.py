@@ -6,13 +6,11 @@ a transformers.Trainer whose data are experience. It logs, saves, resumes and ev
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from accelerate.utils import gather_object
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
@@ -20,27 +18,22 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 from sepo.diffusion.denoiser import Denoiser, Meter
 from sepo.models import write_metadata
 from sepo.objectives import Advantage, Objective
-from sepo.rewards import Rewards
 from sepo.runs import RunFolder, print_completions, resume_run, start_run, write_completions
 from sepo.samplers import Sampler
 from sepo.training.callbacks import FollowPolicy, StopOnInterrupt, WriteMetrics
 from sepo.training.checkpoint import last_complete, load_reference, load_stream, save_reference, save_stream
 from sepo.training.collector import Collected, Collector, alone
 from sepo.training.config import SEPOConfig, build_advantage, build_objective, build_sampler
+from sepo.training.evaluation import rewards_on
 from sepo.training.experience import Experience
+from sepo.training.finite import require_finite
 from sepo.training.layout import Layout
 from sepo.training.ledger import Ledger
-from sepo.training.policy import as_policy, freeze_dropout, reference_for
+from sepo.training.policy import as_policy, freeze_dropout, reference_for, rewards_for
 from sepo.training.prompts import Row, prompts_for
 from sepo.training.records import completions_table
 from sepo.training.reference import Reference, Synced
 from sepo.training.stream import ExperienceStream
-
-EVALUATION_SEED = 1_000_003
-
-
-class NonFiniteError(ArithmeticError):
-    """A loss or gradient is NaN or infinite; the micro-batch is saved beside the checkpoints."""
 
 
 class SEPOTrainer(Trainer):
@@ -60,6 +53,7 @@ class SEPOTrainer(Trainer):
         sampler, objective, advantage, reference: objects in place of what `args` describes.
     """
 
+    args: SEPOConfig
     _tag_names: ClassVar[list[str]] = ["sepo", "reinforcement-learning", "discrete-diffusion"]
 
     def __init__(
@@ -100,13 +94,13 @@ class SEPOTrainer(Trainer):
             sampler=sampler or build_sampler(args),
             objective=self.objective,
             advantage=advantage or build_advantage(args),
-            rewards=Rewards.build(reward_funcs, args, reward_processing_classes),
+            rewards=rewards_for(reward_funcs, args, reward_processing_classes).to(self.args.device),
             prompts=prompts_for(train_dataset, processing_class, args.max_completion_length, policy.length),
             seed=args.seed,
             group=args.num_generations,
             beta=args.beta,
             reference=self.reference,
-            gather=self.accelerator.gather if self.accelerator.num_processes > 1 else alone,
+            gather=self._gather if self.accelerator.num_processes > 1 else alone,
         )
         self.stream = ExperienceStream(
             self.collector, self._layout(args), train_dataset, args.shuffle_dataset, self._note, lambda: self.state
@@ -116,7 +110,7 @@ class SEPOTrainer(Trainer):
                 "Without a train_dataset there are no epochs: set max_steps to the number of optimizer steps."
             )
         self.ledger = Ledger()
-        self.run_folder = RunFolder(Path(args.output_dir))
+        self.run_folder = RunFolder(Path(str(args.output_dir)))
         self.interrupt = StopOnInterrupt()
         self.add_callback(self.interrupt)
         self.add_callback(WriteMetrics(self.run_folder))
@@ -166,8 +160,7 @@ class SEPOTrainer(Trainer):
                 reference = self.objective.read(policy, inputs.views)
         loss = self.objective.loss(new, inputs.old_reading(new), reference, inputs.advantage, inputs.views)
         self.ledger.note({"loss": loss.value.item(), **{name: value.item() for name, value in loss.metrics.items()}})
-        if not torch.isfinite(loss.value):
-            self._stop("loss", loss.value.item(), [inputs])
+        self._require_finite("loss", loss.value.item(), [inputs])
         return loss.value
 
     def floating_point_ops(self, inputs: Any) -> int:
@@ -175,26 +168,12 @@ class SEPOTrainer(Trainer):
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        value = norm.item() if isinstance(norm, Tensor) else norm
-        if value is not None and not torch.isfinite(torch.tensor(value)) and not self.args.fp16:
-            self._stop("gradient norm", value, self._inputs)
+        if norm is not None and not self.args.fp16:
+            self._require_finite("gradient norm", float(norm), self._inputs)
         return norm
 
-    def _stop(self, what: str, value: float, inputs: list[Experience]) -> None:
-        path = (
-            self.run_folder.path
-            / f"non_finite_step_{self.state.global_step}_rank_{self.args.process_index}.safetensors"
-        )
-        tensors = {
-            f"{i}.{name}": each.clone() for i, part in enumerate(inputs) for name, each in part.tensors().items()
-        }
-        save_file(tensors, path)
-        raise NonFiniteError(
-            f"The {what} is {value} at step {self.state.global_step}. Its inputs are in {path}; the weights of the "
-            "last checkpoint are "
-            "untouched. A lower learning_rate, max_grad_norm or a smaller epsilon usually helps; look at the rewards "
-            "for outliers."
-        )
+    def _require_finite(self, what: str, value: float, inputs: list[Experience]) -> None:
+        require_finite(what, value, inputs, self.run_folder.path, self.state.global_step, self.args.process_index)
 
     # ------------------------------------------------------------------------------------------------- logging
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -233,7 +212,7 @@ class SEPOTrainer(Trainer):
     def _checkpoint(self, asked: str | bool | None) -> Path | None:
         if asked is None or asked is False:
             return None
-        found = last_complete(self.args.output_dir) if asked is True else Path(asked)
+        found = last_complete(self.run_folder.path) if asked is True else Path(asked)
         if found is None:
             raise ValueError(
                 f"There is no complete checkpoint in {self.args.output_dir} to resume from; train without resuming."
@@ -273,7 +252,7 @@ class SEPOTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
         if self.args.should_save:
-            write_metadata(self.policy, output_dir or self.args.output_dir)
+            write_metadata(self.policy, output_dir or self.run_folder.path)
 
     # ------------------------------------------------------------------------------------------------- evaluation
     def evaluate(
@@ -284,26 +263,19 @@ class SEPOTrainer(Trainer):
         Raises:
             ValueError: there are no rows.
         """
-        rows = self.eval_dataset if eval_dataset is None else eval_dataset
-        if rows is None or len(rows) == 0:
-            raise ValueError("There is nothing to evaluate on: pass an eval_dataset with at least one row.")
+        rows: Any = self.eval_dataset if eval_dataset is None else eval_dataset
         group = self.args.num_generations_eval or self.args.num_generations
-        collector = replace(
-            self.collector, seed=self.args.seed + EVALUATION_SEED, group=group, gather=alone, reference=None, beta=0.0
-        )
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        mine = list(range(rank, len(rows), world))
         at_once = max(self.args.per_device_eval_batch_size // group, 1)
-        totals: list[dict[str, float]] = []
-        for start in range(0, len(mine), at_once):
-            part = mine[start : start + at_once]
-            collected = collector.collect([rows[index] for index in part], part, self.state)
-            totals += collected.scores.rows()
-        everyone = gather_object(totals) if world > 1 else totals
+        totals = rewards_on(rows, self.collector, self.stream.layout, group, at_once, self.state)
+        everyone = gather_object(totals) if self.accelerator.num_processes > 1 else totals
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in Ledger.mean_of(everyone).items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _gather(self, values: Tensor) -> Tensor:
+        gathered: Any = self.accelerator.gather(values)
+        return gathered
 
     def _layout(self, args: SEPOConfig) -> Layout:
         return Layout(

@@ -1,0 +1,38 @@
+"""Evaluation: the rewards of fresh sequences on rows that training does not see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from sepo.training.collector import Collector, alone
+from sepo.training.layout import Layout
+from sepo.training.prompts import Row
+
+EVALUATION_SEED = 1_000_003
+"""Added to the run seed, so that evaluation draws nothing that training draws."""
+
+
+def rewards_on(
+    rows: Sequence[Row] | None, collector: Collector, layout: Layout, group: int, at_once: int, trainer_state: Any
+) -> list[dict[str, float]]:
+    """Rewards by name and in total, one record per sequence: `group` sequences on each of this process's share of the
+    rows.
+
+    Raises:
+        ValueError: there are no rows.
+    """
+    if rows is None or len(rows) == 0:
+        raise ValueError("There is nothing to evaluate on: pass an eval_dataset with at least one row.")
+    seed = collector.seed + EVALUATION_SEED
+    quiet = replace(collector, seed=seed, group=group, gather=alone, reference=None, beta=0.0)
+    mine = list(range(layout.rank, len(rows), layout.world))
+    records: list[dict[str, float]] = []
+    for start in range(0, len(mine), at_once):
+        part = mine[start : start + at_once]
+        scores = quiet.collect([rows[index] for index in part], part, trainer_state).scores
+        for number, values in enumerate(scores.per_function.tolist()):
+            by_name = {f"rewards/{name}/mean": value for name, value in zip(scores.names, values, strict=True)}
+            records.append({"reward": float(scores.total[number]), **by_name})
+    return records
