@@ -222,6 +222,14 @@ def test_curves_that_were_not_finite_say_so(run: RunFolder):
     assert "1 value not finite, not drawn" in page_of(run).text
 
 
+def test_a_smoothed_curve_says_so_and_several_curves_have_a_legend():
+    noise = np.random.default_rng(0).normal(size=100)
+    one = Page(section_html(Curves("c", [Chart("loss", [Series("train", range(100), noise)])])))
+    assert "running mean" in one.text and "train" not in one.text
+    two = Page(section_html(Curves("c", [Chart("loss", [Series(name, [0, 1], [0, 1]) for name in ("train", "test")])])))
+    assert "running mean" not in two.text and "train" in two.text and "test" in two.text
+
+
 def test_long_completions_are_cut_with_their_length(run: RunFolder):
     write_completions(run, Completions(0, [None], ["x" * 5000], {}, [0.0]))
     rebuild_report(run.path)

@@ -40,7 +40,7 @@ class Line:
     @property
     def mean(self) -> Sequence[float]:
         """The running mean of a noisy curve, and any other as it is."""
-        return running_mean(self.y, max(5, len(self.y) // 15)) if self.smoothed else self.y
+        return running_mean(self.y, max(5, len(self.y) // 20)) if self.smoothed else self.y
 
 
 def lines_of(chart: Chart, metrics: Sequence[Mapping[str, Any]]) -> list[Line]:

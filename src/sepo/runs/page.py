@@ -186,6 +186,8 @@ def chart_html(chart: Chart, metrics: Sequence[Mapping[str, Any]]) -> str:
                 f'<svg viewBox="0 0 22 8" aria-hidden="true"><path class="line s{number % STYLES}" d="M1 4H21"/></svg>'
             )
             entries.append(f"<span>{swatch}{escape(line.name)}</span>")
+    if any(line.smoothed for line in lines):
+        entries.append("<span>thin: every value, thick: running mean</span>")
     dropped = sum(line.dropped for line in lines)
     if dropped:
         entries.append(f"<span>{dropped} value{'s' if dropped > 1 else ''} not finite, not drawn</span>")
