@@ -1,0 +1,120 @@
+"""The lens: what is ruled out, what is counted, and that posterior and score are two readings of one network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sepo.diffusion.denoiser import Denoiser, Score, evaluating
+from sepo.diffusion.process import Absorbing, Uniform
+from sepo.evaluation.worlds import World, at_time, ideal_uniform, look_up, markov_chain, random_table
+from sepo.ops import rows
+from tests.worlds import SMALL
+
+
+class Constant(nn.Module):
+    """The same logits at every site."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(logits)
+        self.dropout = nn.Dropout()
+
+    def forward(self, xt: Tensor) -> Tensor:
+        return self.logits.expand(*xt.shape, -1)
+
+
+def constant(logits: list[float], process: Absorbing | Uniform, **options: object) -> Denoiser:
+    return Denoiser(Constant(torch.tensor(logits)), process, look_up, **options)  # type: ignore[arg-type]
+
+
+def test_the_mask_and_banned_ids_have_no_probability_and_the_rest_is_normalised() -> None:
+    policy = constant([1.0, 2.0, 3.0, 9.0], Absorbing(4, 3), banned=(1,))
+    law = policy.log_posterior(torch.full((2, 5), 3), at_time(0.5, 2)).exp()
+    assert (law[..., [1, 3]] == 0).all()
+    assert torch.allclose(law[0, 0, [0, 2]], torch.tensor([1.0, 3.0]).softmax(0))
+
+
+def test_banned_ids_are_not_drawn_under_the_uniform_process_either() -> None:
+    policy = constant([1.0, 2.0, 3.0], Uniform(3), banned=(2,), meaning=Score(scale_by_sigma=False))
+    law = policy.log_posterior(torch.zeros(1, 2, dtype=torch.long), at_time(0.5, 1)).exp()
+    assert (law[..., 2] == 0).all() and torch.allclose(law.sum(-1), torch.ones(1, 2).double())
+
+
+def test_a_site_that_is_not_masked_is_known() -> None:
+    policy = random_table(SMALL, seed=0)
+    xt = torch.tensor([[0, 3, 2]])
+    law = policy.log_posterior(xt, at_time(0.5, 1)).exp()[0]
+    assert law[0].tolist() == [1, 0, 0, 0] and law[2].tolist() == [0, 0, 1, 0]
+    assert 0 < law[1, 0] < 1
+
+
+def test_gathering_sites_before_the_head_equals_reading_all() -> None:
+    for policy, size in ((random_table(SMALL), 4), (ideal_uniform(SMALL, markov_chain(SMALL)), 3)):
+        xt = torch.randint(size, (10, 3), generator=torch.Generator().manual_seed(0))
+        sites = torch.randint(3, (10, 2), generator=torch.Generator().manual_seed(1))
+        full = policy.log_posterior(xt, at_time(0.3, 10))
+        assert torch.equal(policy.log_posterior(xt, at_time(0.3, 10), sites=sites), rows(full, sites))
+
+
+def test_evaluations_count_sequences_and_those_with_gradient_apart() -> None:
+    policy = random_table(SMALL)
+    xt = torch.full((7, 3), 3)
+    policy.logits(xt, at_time(0.5, 7))
+    with torch.no_grad():
+        policy.on(policy.network).logits(xt[:2], at_time(0.5, 2))
+    assert policy.meter.evaluations == 9 and policy.meter.with_gradient == 7
+
+
+def test_a_vocabulary_that_does_not_fit_is_named() -> None:
+    with pytest.raises(ValueError, match=r"3 logits per site.*has 4 token ids"):
+        constant([0.0, 0.0, 0.0], Absorbing(4, 3)).logits(torch.zeros(1, 2, dtype=torch.long), at_time(0.5, 1))
+    with pytest.raises(ValueError, match=r"banned=\[4\]"):
+        constant([0.0, 0.0, 0.0, 0.0], Absorbing(4, 3), banned=(4,))
+
+
+def test_logits_of_half_precision_become_float32_and_double_stays_double() -> None:
+    xt, t = torch.full((1, 2), 3), torch.tensor([0.5])
+    half = constant([1.0, 2.0, 3.0, 0.0], Absorbing(4, 3))
+    half.network.to(torch.bfloat16)
+    assert half.logits(xt, t).dtype == torch.float32
+    assert random_table(SMALL).logits(torch.full((1, 3), 3), t).dtype == torch.float64
+
+
+def test_a_score_network_of_absorbing_is_a_denoiser() -> None:
+    """Raw logits f of SEDD: s = exp(f) / (expm1(sigma) V), and its posterior is softmax(f)."""
+    raw = [0.5, -1.0, 0.3, 7.0]
+    policy = constant(raw, Absorbing(4, 3), meaning=Score())
+    xt, t = torch.tensor([[3, 1]]), at_time(0.4, 1)
+    sigma = policy.process.schedule.sigma(t)
+    score = policy.log_score(xt, t).exp()[0, 0]
+    assert torch.allclose(score[:3], (torch.tensor(raw[:3]).exp() / (sigma.expm1() * 3)).to(score))
+    assert score[3] == 1
+    law = policy.log_posterior(xt, t).exp()[0]
+    assert torch.allclose(law[0, :3], torch.tensor(raw[:3]).softmax(0).to(law)) and law[1, 1] == 1
+
+
+def test_posterior_and_score_networks_of_one_law_agree() -> None:
+    """The ideal posterior turned into a score network reads as the same posterior and the same score."""
+    world = World(3, 2)
+    ideal = ideal_uniform(world, markov_chain(world))
+
+    def as_score(network: nn.Module, xt: Tensor, sigma: Tensor, attend: object, sites: object) -> Tensor:
+        t = ideal.process.schedule.time((-sigma).exp())
+        return ideal.log_score(xt, t) + sigma.expm1().log()[:, None, None] + torch.tensor(2.0).log()
+
+    score = replace(ideal, call=as_score, meaning=Score())
+    xt, t = world.sequences, at_time(0.6, 9)
+    torch.testing.assert_close(score.log_score(xt, t), ideal.log_score(xt, t), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(score.log_posterior(xt, t), ideal.log_posterior(xt, t), rtol=1e-6, atol=1e-6)
+
+
+def test_evaluating_restores_the_mode_of_every_module() -> None:
+    network = nn.Sequential(nn.Dropout(), nn.Dropout())
+    network[1].eval()
+    with evaluating(network):
+        assert not any(module.training for module in network.modules())
+    assert [module.training for module in network.modules()] == [True, True, False]
