@@ -23,8 +23,8 @@ WEIGHTS = ("model*.safetensors", "model.safetensors.index.json", "adapter_model.
 def replacing(folder: Path) -> Iterator[Path]:
     """A staging folder to write files into; when the block ends they replace those of the same name in `folder`.
 
-    Weight files of a former checkpoint that the new one lacks are removed, all other files are left alone. When the
-    block raises, `folder` stays as it was.
+    When there are weights among them, weight files of a former checkpoint that the new one lacks are removed; all other
+    files are left alone. When the block raises, `folder` stays as it was.
     """
     settle(folder)
     staging = folder / STAGING
@@ -54,11 +54,12 @@ def settle(folder: Path) -> None:
     manifest = commit / MANIFEST
     names = json.loads(manifest.read_text()) if manifest.is_file() else None
     if names is not None:
+        new_weights = any("/" not in name and name.endswith(".safetensors") for name in names)
         for name in names:
             if (commit / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 os.replace(commit / name, folder / name)
-        for pattern in WEIGHTS:
+        for pattern in WEIGHTS if new_weights else ():
             for path in folder.glob(pattern):
                 if path.name not in names:
                     path.unlink()
