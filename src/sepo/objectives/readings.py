@@ -78,6 +78,9 @@ class FreshMasks:
         return masked_views(path.x0, path.canvas.free, path.canvas.attend, process, chance, self.states or 1)
 
 
+READINGS: dict[str, type] = {"next_site": NextSite, "all_sites": AllSites, "fresh_masks": FreshMasks}
+
+
 def choose_states(path: MaskedPath, states: int | None, chance: Chance) -> tuple[Tensor, Tensor]:
     """Steps [batch view] in which something appeared, and the share [batch view] of the path's sum each stands for.
 

@@ -83,6 +83,9 @@ class Unclipped:
         return -log_ratio.exp() * advantage
 
 
+WEIGHTS: dict[str, type] = {"score": ScoreClip, "ppo": PPOClip, "unclipped": Unclipped}
+
+
 def _bounds(epsilon: float, epsilon_high: float | None) -> tuple[float, float]:
     return 1 - epsilon, 1 + (epsilon if epsilon_high is None else epsilon_high)
 
