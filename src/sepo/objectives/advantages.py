@@ -42,7 +42,7 @@ def group(returns: Grouped) -> Grouped:
 
 def batch(returns: Grouped) -> Grouped:
     """Standard deviation over all sequences of the collection."""
-    return _deviation(returns.reshape(1, -1), dim=1).expand(returns.shape)
+    return _deviation(returns.reshape(1, -1), dim=1).reshape(returns.shape)
 
 
 def unit(returns: Grouped) -> Grouped:
