@@ -1,0 +1,81 @@
+"""What a task is: data to pretrain on, prompts, a network, a reward, and metrics that the reward has not seen."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Integer
+from transformers import PreTrainedTokenizerBase
+
+from sepo.diffusion.denoiser import Denoiser
+from sepo.runs.boards import Boards
+from sepo.runs.pixels import Pixels
+
+Row = Mapping[str, Any]
+
+
+class Task(ABC):
+    """Derive from it to bring a problem of your own: `corpus`, `denoiser`, `reward`; the rest has defaults.
+
+    Options are the fields of a frozen dataclass, all with defaults. Rows, prompts and completions are those of the
+    trainers: without a tokenizer a row is {"tokens": [...], "free": [...]} and further columns for the reward, its
+    prompt an integer array [length] with -1 at the free sites (None in an unconditional task), its completion the whole
+    filled array [length].
+    """
+
+    tokenizer: PreTrainedTokenizerBase | None = None
+
+    @abstractmethod
+    def corpus(self) -> Sequence[Row]:
+        """Data to pretrain on: {"tokens"}, with "free" if some sites are always given; {"text"} for a tokenizer."""
+
+    @abstractmethod
+    def denoiser(self) -> Denoiser:
+        """A fresh network of a size that suits the task, its weights drawn from torch's generator."""
+
+    @abstractmethod
+    def reward(
+        self, prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Sequence[list[int]], **columns: Any
+    ) -> list[float]:
+        """What fine-tuning raises: one number per completion, higher is better."""
+
+    def heldout(self) -> Sequence[Row] | None:
+        """Data that is never trained on, for the bound of the pretrained model."""
+        return None
+
+    def prompts(self) -> Sequence[Row] | None:
+        """What to fine-tune on: {"tokens", "free"}, or {"prompt"} for a tokenizer; None: unconditional."""
+        return None
+
+    def test_prompts(self) -> Sequence[Row] | None:
+        """What to measure on, disjoint from `prompts`; None: unconditional."""
+        return None
+
+    def metrics(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> dict[str, float]:
+        """Numbers about a batch of samples: those that the reward was not made of are what shows over-optimisation."""
+        return {}
+
+    def draw(
+        self, prompts: Sequence[Any], tokens: Integer[np.ndarray, "sample *frame length"]
+    ) -> Pixels | Boards | None:
+        """Samples as pictures for the report, finished or with masks still in them; None: they are shown as text."""
+        return None
+
+
+def stacked(sequences: Sequence[Any], length: int) -> Integer[np.ndarray, "batch length"]:
+    """Prompts or completions of a task without tokenizer as one array.
+
+    Raises:
+        ValueError: a sequence does not have `length` integers.
+    """
+    for position, sequence in enumerate(sequences):
+        found = np.asarray(sequence)
+        if found.shape != (length,) or found.dtype.kind not in "iu":
+            raise ValueError(
+                f"sequence {position} is {found.dtype} of shape {found.shape}; this task reads integer arrays of "
+                f"{length} tokens, as a model without a tokenizer samples them."
+            )
+    return np.asarray(sequences, dtype=np.int64).reshape(-1, length)
