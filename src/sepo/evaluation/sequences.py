@@ -25,7 +25,7 @@ def mean_hamming_distance(tokens: Tokens) -> float:
     return float((1 - agreeing).sum())
 
 
-def diversity_ratio(samples: Tokens, reference: Tokens) -> float:
+def diversity_ratio(samples: Tokens, reference: Int[Tensor, "reference length"]) -> float:
     """Mean pairwise Hamming distance of the samples over that of the reference: 1 as diverse, 0 all the same.
 
     Raises:
