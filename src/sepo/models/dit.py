@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sepo.models.family import Family
-from sepo.models.networks.dit import DiT
+from sepo.models.networks.dit import DiT, DiTConfig
 from sepo.typing import Sites, Time, Tokens
 
 
@@ -25,10 +25,11 @@ def call(
 
 FAMILY = Family(
     call=call,
-    model=DiT,
     lengths=lambda config: range(1, sys.maxsize),
     length=lambda config: config.length,
     time_free=lambda config: not config.time_conditioning,
     padding=True,
     lora=("attn_qkv", "attn_out"),
+    config=DiTConfig,
+    network=DiT,
 )

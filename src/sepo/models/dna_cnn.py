@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sepo.models.family import Family
-from sepo.models.networks.dna_cnn import DnaCnn
+from sepo.models.networks.dna_cnn import DnaCnn, DnaCnnConfig
 from sepo.typing import LogProbs, Sites, Time, Tokens
 
 
@@ -25,10 +25,11 @@ def call(
 
 FAMILY = Family(
     call=call,
-    model=DnaCnn,
     lengths=lambda config: range(1, sys.maxsize),
     length=lambda config: config.length,
     time_free=lambda config: not config.time_conditioning,
     padding=True,
     lora=("linear", "dense", "final_conv.0"),
+    config=DnaCnnConfig,
+    network=DnaCnn,
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from torch import nn
-from transformers import PreTrainedModel
 
 from sepo.diffusion.denoiser import Denoiser, Meaning, Posterior
 from sepo.diffusion.process import Process
@@ -23,7 +22,7 @@ def family_of(network: nn.Module) -> str:
     """The name of the family that a network belongs to; any stock `...ForMaskedLM` is a masked_lm."""
     inner = innermost(network)
     for name, family in FAMILIES.items():
-        if issubclass(family.model, PreTrainedModel) and isinstance(inner, family.model):
+        if family.network is not None and isinstance(inner, family.network):
             return name
     if "ForMaskedLM" in type(inner).__name__:
         return "masked_lm"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
-from transformers import AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from sepo.diffusion.denoiser import Call
 
@@ -15,19 +15,21 @@ from sepo.diffusion.denoiser import Call
 class Family:
     """One row of the table FAMILIES.
 
-    call(network, xt, sigma, attend, sites) -> logits; model: the class whose `from_pretrained` opens a checkpoint;
-    lengths(config): the sequence lengths that the network accepts; length(config): that of an unconditional canvas, if
-    the configuration knows it; time_free(config): the network ignores sigma; padding: it obeys `attend`; lora: the
-    names of the layers that an adapter usually goes to (PEFT's `target_modules`; empty: leave it to PEFT).
+    call(network, xt, sigma, attend, sites) -> logits; config, network: the classes of a family of our own, None for
+    what transformers opens with AutoModelForMaskedLM; lengths(config): the sequence lengths that the network accepts;
+    length(config): that of an unconditional canvas, if the configuration knows it; time_free(config): the network
+    ignores sigma; padding: it obeys `attend`; lora: the names of the layers that an adapter usually goes to (PEFT's
+    `target_modules`; empty: leave it to PEFT).
     """
 
     call: Call
-    model: type[PreTrainedModel] | type[AutoModelForMaskedLM]
     lengths: Callable[[PretrainedConfig], range]
     length: Callable[[PretrainedConfig], int | None]
     time_free: Callable[[PretrainedConfig], bool]
     padding: bool
     lora: tuple[str, ...]
+    config: type[PretrainedConfig] | None = None
+    network: type[PreTrainedModel] | None = None
 
 
 def innermost(network: nn.Module) -> PreTrainedModel:

@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sepo.models.family import Family
-from sepo.models.networks.grid import GridNetwork
+from sepo.models.networks.grid import GridConfig, GridNetwork
 from sepo.typing import Sites, Time, Tokens
 
 
@@ -23,10 +23,11 @@ def call(
 
 FAMILY = Family(
     call=call,
-    model=GridNetwork,
     lengths=lambda config: range(config.height * config.width, config.height * config.width + 1),
     length=lambda config: config.height * config.width,
     time_free=lambda config: True,
     padding=False,
     lora=("conv1", "conv2"),
+    config=GridConfig,
+    network=GridNetwork,
 )

@@ -10,8 +10,8 @@ import sys
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import AutoModelForMaskedLM, PretrainedConfig
-from transformers.utils import ModelOutput
+from transformers import PretrainedConfig
+from transformers.utils.generic import ModelOutput
 
 from sepo.models.family import Family, innermost
 from sepo.ops import rows
@@ -57,7 +57,6 @@ def _lengths(config: PretrainedConfig) -> range:
 
 FAMILY = Family(
     call=call,
-    model=AutoModelForMaskedLM,
     lengths=_lengths,
     length=lambda config: None,
     time_free=lambda config: True,

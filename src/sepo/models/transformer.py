@@ -8,7 +8,7 @@ from transformers import PretrainedConfig
 
 from sepo.models.family import Family
 from sepo.models.networks.positions import Rotary, from_json
-from sepo.models.networks.transformer import Transformer
+from sepo.models.networks.transformer import Transformer, TransformerConfig
 from sepo.typing import Sites, Time, Tokens
 
 
@@ -30,10 +30,11 @@ def _length(config: PretrainedConfig) -> int | None:
 
 FAMILY = Family(
     call=call,
-    model=Transformer,
     lengths=lambda config: from_json(config.position).lengths,
     length=_length,
     time_free=lambda config: not config.time_conditioning,
     padding=True,
     lora=("qkv", "out"),
+    config=TransformerConfig,
+    network=Transformer,
 )

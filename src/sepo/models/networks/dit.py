@@ -22,6 +22,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from sepo.models.networks.attention import RotaryTable, attention
 from sepo.models.networks.noise_level import NoiseLevel
+from sepo.models.networks.silent import SilentLinear, silence
 from sepo.ops import rows
 from sepo.typing import LogProbs, Sites, Time, Tokens
 
@@ -85,7 +86,7 @@ class Block(GradientCheckpointingLayer):
         self.attn_out = nn.Linear(width, width, bias=False)
         self.norm2 = ScaleNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
-        self.adaLN_modulation = nn.Linear(config.cond_dim, 6 * width)
+        self.adaLN_modulation = SilentLinear(config.cond_dim, 6 * width)
 
     def forward(self, x: Hidden, condition: Tensor, frequency: Tensor, attend: Sites | None) -> Hidden:
         modulation = self.adaLN_modulation(condition).unsqueeze(1).chunk(6, dim=-1)
@@ -101,8 +102,8 @@ class Head(nn.Module):
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         self.norm_final = ScaleNorm(config.hidden_size)
-        self.linear = nn.Linear(config.hidden_size, config.vocab_size)
-        self.adaLN_modulation = nn.Linear(config.cond_dim, 2 * config.hidden_size)
+        self.linear = SilentLinear(config.hidden_size, config.vocab_size)
+        self.adaLN_modulation = SilentLinear(config.cond_dim, 2 * config.hidden_size)
 
     def forward(self, x: Hidden, condition: Tensor) -> LogProbs:
         shift, scale = self.adaLN_modulation(condition).unsqueeze(1).chunk(2, dim=-1)
@@ -165,12 +166,8 @@ class DiT(PreTrainedModel):
         """Modulations and the head start at zero: each block is the identity and the first guess is uniform."""
         if isinstance(module, TokenTable):
             nn.init.kaiming_uniform_(module.embedding, a=math.sqrt(5))
-        elif isinstance(module, NoiseLevel):
-            for layer in (module.mlp[0], module.mlp[2]):
-                nn.init.normal_(layer.weight, std=0.02)
-        elif isinstance(module, (Block, Head)):
-            for layer in [module.adaLN_modulation, *([module.linear] if isinstance(module, Head) else [])]:
-                nn.init.zeros_(layer.weight)
+        elif isinstance(module, SilentLinear):
+            silence(module)
         elif isinstance(module, ScaleNorm):
             nn.init.ones_(module.weight)
         elif isinstance(module, nn.Linear):

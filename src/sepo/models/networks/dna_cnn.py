@@ -145,6 +145,6 @@ class DnaCnn(PreTrainedModel):
         elif isinstance(module, nn.LayerNorm):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
-        elif isinstance(module, (nn.Linear, nn.Conv1d)):
+        elif isinstance(module, (nn.Linear, nn.Conv1d)) and module.bias is not None:
             nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5))
             nn.init.zeros_(module.bias)

@@ -17,6 +17,7 @@ from torch.nn import functional
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from sepo.models.networks.silent import SilentConv2d, SilentLinear, silence
 from sepo.ops import rows
 from sepo.typing import Sites, Time, Tokens
 
@@ -57,10 +58,10 @@ class Block(GradientCheckpointingLayer):
         super().__init__()
         channels, sites = config.hidden_size, config.height * config.width
         self.norm1 = nn.GroupNorm(GROUPS, channels)
-        self.mix = nn.Linear(sites, sites)
+        self.mix = SilentLinear(sites, sites)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.norm2 = nn.GroupNorm(GROUPS, channels)
-        self.conv2 = nn.Conv2d(channels, channels, 1)
+        self.conv2 = SilentConv2d(channels, channels, 1)
 
     def forward(self, h: Image) -> Image:
         z = functional.silu(self.norm1(h))
@@ -82,7 +83,7 @@ class GridNetwork(PreTrainedModel):
         self.positions = nn.Embedding(config.height * config.width, config.hidden_size)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.GroupNorm(GROUPS, config.hidden_size)
-        self.head = nn.Linear(config.hidden_size, config.vocab_size)
+        self.head = SilentLinear(config.hidden_size, config.vocab_size)
         self.post_init()
 
     def forward(
@@ -115,15 +116,14 @@ class GridNetwork(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Every block starts as the identity."""
+        """Every block starts as the identity, and the first guess is uniform."""
         if isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=0.02 if module is self.positions else 1.0)
         elif isinstance(module, nn.GroupNorm):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
-        elif isinstance(module, (nn.Linear, nn.Conv2d)):
+        elif isinstance(module, (SilentLinear, SilentConv2d)):
+            silence(module)
+        elif isinstance(module, (nn.Linear, nn.Conv2d)) and module.bias is not None:
             nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5))
             nn.init.zeros_(module.bias)
-        elif isinstance(module, Block):
-            nn.init.zeros_(module.mix.weight)
-            nn.init.zeros_(module.conv2.weight)

@@ -20,9 +20,11 @@ class NoiseLevel(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(2 * WAVES, width), nn.SiLU(), nn.Linear(width, width))
+        first, last = nn.Linear(2 * WAVES, width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(first, nn.SiLU(), last)
 
     def forward(self, sigma: Time) -> Float[Tensor, "batch width"]:
         exponents = torch.arange(WAVES, dtype=torch.float32, device=sigma.device) / WAVES
         angle = sigma.float().unsqueeze(-1) * 10_000.0**-exponents
-        return self.mlp(torch.cat((angle.cos(), angle.sin()), dim=-1).to(self.mlp[0].weight.dtype))
+        waves = torch.cat((angle.cos(), angle.sin()), dim=-1)
+        return self.mlp(waves.to(next(self.parameters()).dtype))

@@ -17,6 +17,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from sepo.models.networks.attention import attention, frequencies
 from sepo.models.networks.noise_level import NoiseLevel
 from sepo.models.networks.positions import Learned, Position, PositionTable, Rotary, from_json, to_json
+from sepo.models.networks.silent import SilentLinear, silence
 from sepo.ops import rows
 from sepo.typing import Sites, Time, Tokens
 
@@ -90,7 +91,7 @@ class Transformer(PreTrainedModel):
         self.noise_level = NoiseLevel(config.hidden_size) if config.time_conditioning else None
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.LayerNorm(config.hidden_size)
-        self.head = nn.Linear(config.hidden_size, config.vocab_size)
+        self.head = SilentLinear(config.hidden_size, config.vocab_size)
         self.post_init()
 
     def forward(
@@ -121,18 +122,14 @@ class Transformer(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """What a block adds starts small, 1/sqrt(2 layers) of the usual size; the first guess is nearly uniform."""
         if isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=self.config.hidden_size**-0.5)
         elif isinstance(module, nn.LayerNorm):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
+        elif isinstance(module, SilentLinear):
+            silence(module)
         elif isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, Layer):
-            for last in (module.out, module.mlp[2]):
-                nn.init.xavier_uniform_(last.weight, gain=(2 * self.config.num_hidden_layers) ** -0.5)
-        elif isinstance(module, Transformer):
-            nn.init.normal_(module.head.weight, std=0.02)
