@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sepo.models.families import FAMILIES, as_denoiser, family_of
 from sepo.models.family import Family, innermost
-from sepo.models.hub import denoiser_for, load, save_pretrained, write_metadata
+from sepo.models.hub import denoiser_for, load, save_pretrained, tokenizer_for, write_metadata
 
 __all__ = [
     "FAMILIES",
@@ -15,5 +15,6 @@ __all__ = [
     "innermost",
     "load",
     "save_pretrained",
+    "tokenizer_for",
     "write_metadata",
 ]

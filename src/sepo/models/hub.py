@@ -97,6 +97,11 @@ def load(
     return _placed(denoiser, device)
 
 
+def tokenizer_for(name: str | os.PathLike[str], revision: str | None = None) -> PreTrainedTokenizerBase | None:
+    """The tokenizer that was saved beside a network, None if there is none: models of images, DNA and puzzles."""
+    return tokenizer_in(find(name, revision))
+
+
 def denoiser_for(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None) -> Denoiser:
     """The lens on a network without a card: an absorbing process whose mask the tokenizer or the config names.
 

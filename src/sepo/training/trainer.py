@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
 
 from sepo.diffusion.denoiser import Denoiser, Meter
-from sepo.models import write_metadata
+from sepo.models import tokenizer_for, write_metadata
 from sepo.objectives import Advantage, Objective
 from sepo.runs import RunFolder, print_completions, resume_run, start_run, write_completions
 from sepo.samplers import Sampler
@@ -46,7 +46,7 @@ class SEPOTrainer(Trainer):
         train_dataset: rows with "prompt" (text or messages) or "tokens" and "free"; other columns go to the rewards.
             None: sequences without prompts, of the model's length, which all are one group.
         eval_dataset: rows of the same kind.
-        processing_class: the tokenizer; None for models without text.
+        processing_class: the tokenizer; None: that of the model's folder, if it has one.
         reward_processing_classes: tokenizers of reward models.
         callbacks, optimizers: as in `transformers.Trainer`.
         peft_config: trains adapters; the reference is then the model with its adapters off.
@@ -74,6 +74,8 @@ class SEPOTrainer(Trainer):
         reference: Reference | None = None,
     ) -> None:
         args = args or SEPOConfig("sepo-output")
+        if processing_class is None and isinstance(model, str):
+            processing_class = tokenizer_for(model)
         policy = as_policy(model, processing_class, args, peft_config)
         if args.disable_dropout:
             freeze_dropout(policy.network)
