@@ -16,25 +16,17 @@ from transformers import TrainingArguments
 from sepo.objectives import (
     SEPO,
     Advantage,
-    AllSites,
     EntropyBonus,
-    FreshMasks,
-    NextSite,
     Objective,
     PathKL,
-    PPOClip,
-    ScoreClip,
     Total,
     Unclipped,
 )
 from sepo.objectives.advantages import BASELINES, SCALES
 from sepo.objectives.base import Penalty
-from sepo.objectives.readings import Where
-from sepo.objectives.weights import Weight
+from sepo.objectives.readings import READINGS, Where
+from sepo.objectives.weights import WEIGHTS, Weight
 from sepo.samplers import SAMPLERS, Sampler
-
-READINGS: dict[str, type] = {"next_site": NextSite, "all_sites": AllSites, "fresh_masks": FreshMasks}
-WEIGHTS: dict[str, type] = {"score": ScoreClip, "ppo": PPOClip, "unclipped": Unclipped}
 
 
 @dataclass
