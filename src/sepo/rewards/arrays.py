@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Integer
 
+from sepo.rewards.messages import shortened
 from sepo.rewards.named import NamedReward, reward_name
 
 
@@ -26,8 +27,9 @@ class ArrayReward(NamedReward):
         return self.function(stacked(completions))
 
 
+@runtime_checkable
 class Classifier(Protocol):
-    """What scikit-learn's classifiers have."""
+    """What scikit-learn's fitted classifiers have."""
 
     @property
     def classes_(self) -> Any: ...
@@ -37,16 +39,21 @@ class Classifier(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ClassifierProbability:
-    """The probability of `label` by a fitted classifier in scikit-learn's manner, in [0, 1].
+    """The probability of `label` by a fitted classifier in scikit-learn's manner, a `Classifier`, in [0, 1].
 
     features: of the arrays [batch, length], what the classifier reads; by default the tokens themselves.
     """
 
-    model: Classifier
+    model: Any
     label: Any
     features: Callable[[np.ndarray], Any] | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.model, Classifier):
+            raise ValueError(
+                f"{shortened(self.model)} is not a fitted classifier with predict_proba and classes_: fit it, or "
+                "choose one that gives probabilities."
+            )
         classes = np.asarray(self.model.classes_).tolist()
         if self.label not in classes:
             raise ValueError(f"label={self.label!r}: the classifier knows {', '.join(map(repr, classes))}.")

@@ -23,7 +23,7 @@ class OutOfTime(Exception):
     """A call took longer than its caller wants to wait."""
 
 
-def within(seconds: float | None, call: Callable[[], T]) -> T:
+def within(seconds: float | int | None, call: Callable[[], T]) -> T:
     """call() in a thread of its own; at once in this one if there is no limit.
 
     Raises:
@@ -49,7 +49,7 @@ def within(seconds: float | None, call: Callable[[], T]) -> T:
     return values[0]
 
 
-async def awaited_within(seconds: float | None, coroutine: Coroutine[Any, Any, T]) -> T:
+async def awaited_within(seconds: float | int | None, coroutine: Coroutine[Any, Any, T]) -> T:
     """The coroutine's value.
 
     Raises:
@@ -68,7 +68,7 @@ async def awaited_within(seconds: float | None, coroutine: Coroutine[Any, Any, T
     return task.result()
 
 
-def run_in_loop(coroutine: Coroutine[Any, Any, T], seconds: float | None = None) -> T:
+def run_in_loop(coroutine: Coroutine[Any, Any, T], seconds: float | int | None = None) -> T:
     """The coroutine's value, computed in the background loop.
 
     Raises:

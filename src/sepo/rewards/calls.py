@@ -33,9 +33,9 @@ class RewardCalls:
         non_finite_as_none: NaN and infinities mean *not applicable*, and are counted, instead of stopping the run.
     """
 
-    timeout: float | None = None
+    timeout: float | int | None = None
     retries: int = 0
-    backoff: float = 1.0
+    backoff: float | int = 1.0
     non_finite_as_none: bool = False
 
     def __post_init__(self) -> None:
@@ -46,11 +46,11 @@ class RewardCalls:
         if not 0 <= self.backoff < math.inf:
             raise ValueError(f"backoff={self.backoff}: must not be negative or infinite; 0 retries at once.")
 
-    def pause(self, retry: int) -> float:
+    def pause(self, retry: int) -> float | int:
         """Seconds before a retry, counted from 1."""
         return self.backoff * 2 ** (retry - 1)
 
-    def longest(self) -> float | None:
+    def longest(self) -> float | int | None:
         """Seconds after which even a reward whose every attempt times out is through."""
         if self.timeout is None:
             return None

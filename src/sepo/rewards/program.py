@@ -28,7 +28,7 @@ class ProgramReward(NamedReward):
     """
 
     command: tuple[str, ...]
-    timeout: float | None = None
+    timeout: float | int | None = None
     as_json: bool = False
 
     def __post_init__(self) -> None:
@@ -48,7 +48,7 @@ class ProgramReward(NamedReward):
                 completion.
         """
         if self.as_json:
-            given = {"prompt": prompts or [None] * len(completions), "completion": completions}
+            given = {"prompt": [None] * len(completions) if prompts is None else prompts, "completion": completions}
             lines = _json_lines(given | {name: columns[name] for name in columns if name not in RESERVED})
         else:
             lines = [_line(completion, index) for index, completion in enumerate(completions)]

@@ -47,7 +47,7 @@ class Scores:
         }
 
 
-def weighted_total(per_function: PerReward, weights: Sequence[float]) -> PerSequence:
+def weighted_total(per_function: PerReward, weights: Sequence[float | int]) -> PerSequence:
     """The weighted sum of the rewards that apply; NaN where none does.
 
     A reward of weight 0 is only watched: it does not make a completion rewarded.

@@ -25,8 +25,8 @@ class TableReward:
     ("ACGT").
     """
 
-    table: Mapping[Any, float]
-    missing: float | None = None
+    table: Mapping[Any, float | int]
+    missing: float | int | None = None
     alphabet: str | None = None
 
     def __post_init__(self) -> None:
@@ -35,7 +35,7 @@ class TableReward:
 
     @staticmethod
     def read(
-        path: str | Path, sequence: str, value: str, missing: float | None = None, alphabet: str | None = None
+        path: str | Path, sequence: str, value: str, missing: float | int | None = None, alphabet: str | None = None
     ) -> TableReward:
         """From the columns `sequence` and `value` of a .csv or .tsv file with a header, or one of them compressed
         (.gz).
@@ -47,7 +47,7 @@ class TableReward:
         """
         return TableReward(read_table(Path(path), sequence, value), missing, alphabet)
 
-    def __call__(self, completions: Sequence[Any], **kwargs: Any) -> list[float | None]:
+    def __call__(self, completions: Sequence[Any], **kwargs: Any) -> list[float | int | None]:
         return [self.table.get(self._key(completion), self.missing) for completion in completions]
 
     def _key(self, completion: Any) -> str | tuple[int, ...]:

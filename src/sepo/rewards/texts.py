@@ -29,8 +29,8 @@ class RegexReward:
 
     pattern: str
     whole: bool = False
-    hit: float = 1.0
-    miss: float = 0.0
+    hit: float | int = 1.0
+    miss: float | int = 0.0
 
     def __post_init__(self) -> None:
         _compiled(self.pattern)
@@ -38,7 +38,7 @@ class RegexReward:
     def __call__(self, completions: Sequence[Any], **kwargs: Any) -> list[float]:
         pattern = _compiled(self.pattern)
         matches = pattern.fullmatch if self.whole else pattern.search
-        return [self.hit if matches(text_of(completion)) else self.miss for completion in completions]
+        return [float(self.hit if matches(text_of(completion)) else self.miss) for completion in completions]
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class LengthPenalty:
 
     longest: int
     slack: int
-    measure: Callable[[Any], float] = default_length
+    measure: Callable[[Any], float | int] = default_length
 
     def __post_init__(self) -> None:
         if not 0 <= self.slack <= self.longest:
@@ -109,7 +109,7 @@ class RepetitionPenalty:
     """
 
     size: int = 3
-    most: float = 1.0
+    most: float | int = 1.0
     ignored: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -133,7 +133,7 @@ class LetterShare:
     """
 
     letters: str
-    target: float | None = None
+    target: float | int | None = None
 
     def __call__(self, completions: Sequence[Any], **kwargs: Any) -> list[float | None]:
         return [self._value(text_of(completion).upper()) for completion in completions]

@@ -48,7 +48,7 @@ class Rewards:
     @staticmethod
     def of(
         reward_funcs: Any,
-        weights: Sequence[float] | None = None,
+        weights: Sequence[float | int] | None = None,
         processing_classes: Any = None,
         calls: RewardCalls | None = None,
         model_init_kwargs: Mapping[str, Any] | None = None,
@@ -127,11 +127,11 @@ class Rewards:
         counts: dict[str, float] = {}
         for name, answer, not_finite in zip(self.names, found, dropped, strict=True):
             if self.calls.retries:
-                counts[f"rewards/{name}/retries"] = answer.retries
+                counts[f"rewards/{name}/retries"] = float(answer.retries)
                 if self.calls.timeout is not None:
-                    counts[f"rewards/{name}/timeouts"] = answer.timeouts
+                    counts[f"rewards/{name}/timeouts"] = float(answer.timeouts)
             if self.calls.non_finite_as_none:
-                counts[f"rewards/{name}/non_finite"] = not_finite
+                counts[f"rewards/{name}/non_finite"] = float(not_finite)
         return counts
 
 
