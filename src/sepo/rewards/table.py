@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -70,30 +72,29 @@ def read_table(path: Path, sequence: str, value: str) -> dict[str, float]:
     delimiters = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
     if not suffixes or suffixes[-1] not in delimiters:
         raise ValueError(f"{path}: a table is a .csv, .tsv or .txt (tabs) file, or one of them with .gz.")
-    with _opened(path) as file:
-        rows = csv.DictReader(file, delimiter=delimiters[suffixes[-1]])
-        for column in (sequence, value):
-            if column not in (rows.fieldnames or ()):
-                raise ValueError(f"{path} has no column {column!r}; it has {', '.join(rows.fieldnames or ['none'])}.")
-        table: dict[str, float] = {}
-        for row in rows:
-            where = f"{path}, line {rows.line_num}"
-            number = _measured(row[value], where)
-            if number is None:
-                continue
-            if table.setdefault(row[sequence], number) != number:
-                raise ValueError(
-                    f"{where}: {row[sequence]!r} has the value {number} here and {table[row[sequence]]} before; "
-                    "keep one."
-                )
+    rows = csv.DictReader(io.StringIO(_text(path), newline=""), delimiter=delimiters[suffixes[-1]])
+    for column in (sequence, value):
+        if column not in (rows.fieldnames or ()):
+            raise ValueError(f"{path} has no column {column!r}; it has {', '.join(rows.fieldnames or ['none'])}.")
+    table: dict[str, float] = {}
+    for row in rows:
+        where = f"{path}, line {rows.line_num}"
+        number = _measured(row[value], where)
+        if number is None:
+            continue
+        if table.setdefault(row[sequence], number) != number:
+            raise ValueError(
+                f"{where}: {row[sequence]!r} has the value {number} here and {table[row[sequence]]} before; keep one."
+            )
     return table
 
 
-def _opened(path: Path) -> IO[str]:
+def _text(path: Path) -> str:
     try:
-        return gzip.open(path, "rt", newline="") if path.suffix.lower() == ".gz" else path.open(newline="")
-    except OSError as error:
-        raise ValueError(f"The table {path} cannot be read: {error.strerror}.") from error
+        stored = path.read_bytes()
+        return (gzip.decompress(stored) if path.suffix.lower() == ".gz" else stored).decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise ValueError(f"The table {path} cannot be read: {error}. It must be text in UTF-8.") from error
 
 
 def _measured(cell: str | None, where: str) -> float | None:
