@@ -39,6 +39,11 @@ def test_a_program_can_read_prompts_and_columns_as_json():
         program(code, as_json=True)(["a"], right=["a"])
 
 
+def test_a_column_that_json_does_not_know_is_named():
+    with pytest.raises(ValueError, match=r"\(object\) has no form in JSON"):
+        program(LENGTHS, as_json=True)(["a"], thing=[object()])
+
+
 def test_a_program_is_named_after_its_file():
     assert Rewards.of(program(LENGTHS))([None], ["abc"]).names[0].startswith("python")
 

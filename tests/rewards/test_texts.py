@@ -80,6 +80,15 @@ def test_the_length_penalty_measures_what_it_is_told_to():
     assert words(["one two", "one two three"]) == [0.0, -1.0]
 
 
+def test_messages_are_measured_by_their_content():
+    assert LengthPenalty(3, 0)(chat("abc", "abcd")) == [0.0, -1.0]
+
+
+def test_an_n_gram_of_no_token_is_refused():
+    with pytest.raises(ValueError, match="size=0"):
+        RepetitionPenalty(size=0)
+
+
 def test_a_slack_beyond_the_length_is_refused():
     with pytest.raises(ValueError, match="slack=5: must lie between 0 and longest=4"):
         LengthPenalty(4, 5)
@@ -101,6 +110,7 @@ def test_ignored_tokens_are_no_repetition():
 def test_the_share_of_letters_is_the_gc_content():
     assert LetterShare("GC")(["GGCC", "atgc", "TTTT", ""]) == [1.0, 0.5, 0.0, None]
     assert LetterShare("gc", target=0.5)(["GGCC", "ATGC"]) == [-0.5, 0.0]
+    assert str(LetterShare("gc", target=0.5)(["ATGC"])) == "[0.0]"
 
 
 def test_text_rewards_refuse_arrays_and_say_why():
@@ -112,6 +122,11 @@ def test_messages_are_known_by_role_and_content():
     assert is_conversational([{"role": "user", "content": "hi"}])
     for other in ("text", None, [], ["text"], [{"role": "user"}], np.array([1]), {"role": "user", "content": "hi"}):
         assert not is_conversational(other)
+
+
+def test_a_message_whose_content_is_neither_text_nor_parts_is_refused():
+    with pytest.raises(ValueError, match="content of a message is 5: it must be text"):
+        text_of([{"role": "assistant", "content": 5}])
 
 
 def test_the_text_of_messages_is_that_of_all_their_parts():

@@ -261,6 +261,16 @@ def test_a_missing_argument_names_it_and_what_there_is():
     assert caught.value.reward == "reward"
 
 
+def test_a_builtin_without_signature_is_handed_everything_and_named_when_it_fails():
+    with pytest.raises(RewardError, match="The reward 'max' raised TypeError"):
+        score(max)
+
+
+def test_names_must_be_as_many_as_rewards_and_different():
+    with pytest.raises(ValueError, match="2 rewards need as many different names"):
+        Rewards((length, length), (1.0, 1.0), ("length", "length"))
+
+
 def test_the_missing_argument_of_a_later_reward_is_found_before_any_is_called():
     called = []
 

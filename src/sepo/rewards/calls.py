@@ -174,7 +174,7 @@ def _failed(name: str, error: Exception, calls: RewardCalls, answer: Answer) -> 
             "more: RewardCalls(timeout=..., retries=...), reward_timeout and reward_retries in the config.",
             name,
         ) from None
-    text = str(error) or "no message"
+    text = str(error).rstrip(".") or "no message"
     raise RewardError(
         f"The reward {name!r} raised {type(error).__name__}: {text} ({attempts}). Mend it, let it return None for "
         "completions that it cannot judge, or repeat it if it is flaky: RewardCalls(retries=...), reward_retries in "

@@ -142,7 +142,7 @@ class LetterShare:
         if not text:
             return None
         share = sum(map(text.count, set(self.letters.upper()))) / len(text)
-        return share if self.target is None else -abs(share - self.target)
+        return share if self.target is None else 0.0 - abs(share - self.target)
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
