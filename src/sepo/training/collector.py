@@ -128,8 +128,7 @@ class Collector:
         size = self.group if self.prompts.conditional else len(total)
         spread = torch.stack([_deviation(group) for group in total.reshape(-1, size)])
         free = rollout.canvas.free.sum(1).float()
-        metrics = {
-            **scores.metrics,
+        ours = {
             **reward_metrics(scores.names, self.gather(scores.per_function.to(log_ratio)), total),
             "reward": total.nanmean().item(),
             "reward_std": _deviation(total).item(),
@@ -138,13 +137,14 @@ class Collector:
             "completions/mean_length": self.gather(free).mean().item(),
         }
         if self.reference is not None:
-            metrics["kl"] = self.gather(log_ratio).mean().item()
+            ours["kl"] = self.gather(log_ratio).mean().item()
         if isinstance(rollout, MaskedPath):
-            metrics["entropy"] = self.gather(-rollout.log_prob.sum(1) / free).mean().item()
-        return metrics
+            ours["entropy"] = self.gather(-rollout.log_prob.sum(1) / free).mean().item()
+        logged = {name: value for name, value in scores.metrics.items() if name not in ours}
+        return ours | logged
 
 
 def _deviation(values: Tensor) -> Tensor:
-    """Standard deviation of those that are not NaN; 0 where there are none."""
+    """Standard deviation (n - 1) of those that are not NaN; 0 where there are fewer than two."""
     known = values[~values.isnan()]
-    return known.std(correction=0) if len(known) else values.new_zeros(())
+    return known.std() if len(known) > 1 else values.new_zeros(())
