@@ -21,7 +21,7 @@ from sepo.diffusion.likelihood import path_log_prob
 from sepo.diffusion.rollout import MaskedPath, Rollout
 from sepo.objectives import Advantage, Objective
 from sepo.ops import Chance
-from sepo.rewards import Rewards, Scores, reward_metrics
+from sepo.rewards import RewardError, Rewards, Scores, reward_metrics
 from sepo.samplers import Sampler, roll
 from sepo.training.experience import Experience, rollout_reading
 from sepo.training.prompts import Prompts, Row, as_messages, completion_ids
@@ -128,8 +128,8 @@ class Collector:
         size = self.group if self.prompts.conditional else len(total)
         spread = torch.stack([_deviation(group) for group in total.reshape(-1, size)])
         free = rollout.canvas.free.sum(1).float()
+        rewards = reward_metrics(scores.names, self.gather(scores.per_function.to(log_ratio)), total)
         ours = {
-            **reward_metrics(scores.names, self.gather(scores.per_function.to(log_ratio)), total),
             "reward": total.nanmean().item(),
             "reward_std": _deviation(total).item(),
             "frac_reward_zero_std": (spread < 1e-8).float().mean().item(),
@@ -140,8 +140,9 @@ class Collector:
             ours["kl"] = self.gather(log_ratio).mean().item()
         if isinstance(rollout, MaskedPath):
             ours["entropy"] = self.gather(-rollout.log_prob.sum(1) / free).mean().item()
-        logged = {name: value for name, value in scores.metrics.items() if name not in ours}
-        return ours | logged
+        if taken := scores.metrics.keys() & ours.keys():
+            raise RewardError(f"log_metric({min(taken)!r}, ...): the trainer logs that name itself; choose another.")
+        return scores.metrics | rewards | ours
 
 
 def _deviation(values: Tensor) -> Tensor:
