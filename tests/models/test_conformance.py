@@ -1,4 +1,5 @@
-"""What every family keeps to, whatever its network: one loop over the table, so that a new row is tested by being there."""
+"""What every family keeps to, whatever its network: one loop over the table, so that a new row is tested by being
+there."""
 
 from __future__ import annotations
 
@@ -176,4 +177,4 @@ def _gradients_and_saved_bytes(lens) -> tuple[dict[str, Tensor], int]:
 def _assert_close(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
     assert first.keys() == second.keys()
     for name, gradient in first.items():
-        assert torch.allclose(gradient, second[name], rtol=1e-4, atol=1e-4 * gradient.abs().max()), name
+        assert torch.allclose(gradient, second[name], rtol=1e-4, atol=1e-4 * float(gradient.abs().max())), name

@@ -10,7 +10,7 @@ import sys
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import PretrainedConfig
+from transformers import EsmConfig, PretrainedConfig
 from transformers.utils.generic import ModelOutput
 
 from sepo.models.family import Family, innermost
@@ -25,7 +25,12 @@ def call(
     attend: Sites | None = None,
     sites: Int[Tensor, "batch k"] | None = None,
 ) -> Float[Tensor, "batch sites vocab"]:
-    """Logits [batch length vocab], or [batch k vocab] at `sites`; `attend` is the attention mask, sigma is not used."""
+    """Logits [batch length vocab], or [batch k vocab] at `sites`; `attend` is the attention mask, sigma is not used.
+
+    Raises:
+        ValueError: ESM's token dropout would divide by zero.
+    """
+    _refuse_masks_alone(innermost(network).config, xt, attend)
     attention_mask = None if attend is None else attend.long()
     if sites is None:
         return network(input_ids=xt, attention_mask=attention_mask).logits
@@ -49,6 +54,19 @@ class _Gather:
             output["last_hidden_state"] = rows(output["last_hidden_state"], self.sites)
             self.done = True
         return output
+
+
+def _refuse_masks_alone(config: PretrainedConfig, xt: Tokens, attend: Sites | None) -> None:
+    """ESM zeroes its masks and scales the rest by 1 / (1 - share of masks), which is 0 / 0 where there is no rest."""
+    if not isinstance(config, EsmConfig) or not config.token_dropout:
+        return
+    telling = xt != config.mask_token_id
+    mute = ~(telling if attend is None else telling & attend).any(-1)
+    if mute.any():
+        raise ValueError(
+            f"Sequence row {int(mute.nonzero()[0])} holds nothing but masks, which this network cannot read "
+            "(token_dropout): give the tokens that frame a sequence, such as <cls> and <eos>, in the prompt."
+        )
 
 
 def _lengths(config: PretrainedConfig) -> range:

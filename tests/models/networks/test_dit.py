@@ -113,6 +113,8 @@ def test_the_rotary_frequencies_stay_float32_through_a_file(tmp_path) -> None:
     loaded = DiT.from_pretrained(tmp_path)
     assert loaded.dtype == torch.bfloat16
     assert torch.equal(loaded.rotary_emb.inv_freq, exact)
+    small().save_pretrained(tmp_path)
+    assert torch.equal(DiT.from_pretrained(tmp_path, dtype=torch.bfloat16).rotary_emb.inv_freq, exact)
 
 
 @torch.no_grad()
