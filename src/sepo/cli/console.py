@@ -1,0 +1,125 @@
+"""What a command shows while it works: a few calm lines on stderr, so that stdout is free for its results."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
+from transformers.utils import logging as transformers_logging
+
+from sepo.runs import RunFolder, write_config
+
+CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
+LINES = 10
+"""Lines of progress where there is no terminal to draw a bar in."""
+
+
+def say(text: str) -> None:
+    """One line of news. It may hold rich markup."""
+    CONSOLE.print(text)
+
+
+def prepare() -> None:
+    """Silences what the libraries beneath us print by themselves: bars of single files, hints, warnings; and of several
+    processes all but the first.
+    """
+    import huggingface_hub.utils as hub
+
+    CONSOLE.quiet = int(os.environ.get("RANK", "0")) > 0
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    hub.disable_progress_bars()
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
+    logging.getLogger("torch.distributed").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+
+
+class ShowProgress(TrainerCallback):
+    """A bar with the time that is left and the metrics named; without a terminal, ten lines in all."""
+
+    def __init__(self, title: str, metrics: Sequence[str]) -> None:
+        self.title, self.metrics = title, metrics
+        self.latest: dict[str, float] = {}
+        self.started = time.monotonic()
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(24),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[news]}"),
+        )
+        self.bar = Progress(*columns, console=CONSOLE, transient=True)
+        self.task: TaskID | None = None
+
+    @contextmanager
+    def over(self, trainer: Trainer) -> Iterator[None]:
+        """Shows the progress of `trainer` in place of what transformers prints; ends with a line that sums up."""
+        for callback in (PrinterCallback, ProgressCallback):
+            trainer.remove_callback(callback)
+        trainer.add_callback(self)
+        try:
+            yield
+        finally:
+            if self.task is not None:
+                self.bar.stop()
+            trainer.remove_callback(self)
+        say(f"  {trainer.state.global_step} steps in {seconds(time.monotonic() - self.started)}, {self.news}")
+
+    @property
+    def news(self) -> str:
+        return ", ".join(f"{name} {value:.3g}" for name, value in self.latest.items())
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero and CONSOLE.is_terminal:
+            self.task = self.bar.add_task(self.title, total=state.max_steps, completed=state.global_step, news="")
+            self.bar.start()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.task is not None:
+            self.bar.update(self.task, completed=state.global_step)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        self.latest |= {name: float(logs[name]) for name in self.metrics if logs and name in logs}
+        if not state.is_world_process_zero:
+            return
+        if self.task is not None:
+            self.bar.update(self.task, news=escape(self.news))
+        elif logs and self._is_due(state.global_step, state.max_steps, args.logging_steps):
+            say(f"  step {state.global_step}/{state.max_steps}: {self.news}")
+
+    def _is_due(self, step: int, steps: int, every: float) -> bool:
+        """Whether a tenth of the steps has passed since the last line."""
+        before = step - max(int(every), 1)
+        return step < steps and before * LINES // max(steps, 1) < step * LINES // max(steps, 1)
+
+
+class WriteRecipe(TrainerCallback):
+    """config.yaml as a recipe that repeats the run, in place of the trainer's own options alone."""
+
+    def __init__(self, run: RunFolder, recipe: Mapping[str, Any]) -> None:
+        self.run, self.recipe = run, recipe
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            write_config(self.run, self.recipe)
+
+
+def seconds(duration: float) -> str:
+    """A duration as people say it: 8 s, 2 min 05 s, 1 h 20 min."""
+    whole = round(duration)
+    if whole < 60:
+        return f"{duration:.1f} s" if whole < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,129 @@
+"""sepo sample: samples of a model, printed or written to a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sepo.cli.console import prepare, say, seconds
+from sepo.cli.errors import UsageError
+from sepo.cli.grammar import Grammar, Group
+from sepo.cli.naming import task_named
+from sepo.cli.opening import best_device, model_named
+from sepo.cli.parsing import parse
+from sepo.cli.rows import Row, read_prompts
+from sepo.cli.samples import Samples, draw_samples, rows_for
+from sepo.cli.writing import as_lines, require_writable, write_samples
+from sepo.models import tokenizer_for
+from sepo.samplers import SAMPLERS, Sampler
+from sepo.tasks import Task
+from sepo.training.prompts import prompts_for
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is sampled, and how.
+
+    Args:
+        model: folder or hub id of the model.
+        num: samples; with prompts, samples of each.
+        prompts: a file of prompts: txt with one per line, csv, json, jsonl or parquet; or one prompt as it is. Of a
+            model without tokenizer they are rows with "tokens" and "free". null: no prompts.
+        sampler: first_hitting, ancestral or tau_leaping.
+        steps: network evaluations per sample at most; null: one site per step (first_hitting), 128 (others).
+        seed: of all chance; the same seed draws the same samples, whatever the batch.
+        max_completion_length: free sites behind a text prompt.
+        length: of a sample without prompt; null: the model's own.
+        output: a file: jsonl, npy (tokens), txt or, of a task that draws pictures, png; null: stdout.
+        task: digits, sudoku or a class of your own: its pictures, and its test prompts where prompts is null.
+        tokenizer: folder or hub id; null: the one beside the model, if there is one.
+        batch_size: samples drawn at once.
+        device: cpu, cuda, ...; null: a GPU if there is one.
+    """
+
+    model: str | None = None
+    num: int = 16
+    prompts: str | None = None
+    sampler: str = "first_hitting"
+    steps: int | None = None
+    seed: int = 0
+    max_completion_length: int = 256
+    length: int | None = None
+    output: str | None = None
+    task: str | dict[str, Any] | None = None
+    tokenizer: str | None = None
+    batch_size: int = 64
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("num", "batch_size", "max_completion_length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1.")
+
+
+GRAMMAR = Grammar(
+    "sample",
+    "Draw samples from a model, print them or write them to a file, and say how many network evaluations they took.",
+    (Group("What is sampled, and how", Sample),),
+    ("MODEL", "folder or hub id of the model, in place of --model"),
+)
+
+
+def run(words: Sequence[str]) -> int:
+    given = parse(GRAMMAR, words)
+    what = given.made(Sample)
+    name = given.argument or what.model
+    if name is None:
+        raise UsageError("There is no model to sample from: name its folder or hub id.")
+    prepare()
+    task = None if what.task is None else task_named(what.task)
+    path = None if what.output is None else Path(what.output)
+    if path is not None:
+        require_writable(path, task)
+    samples = sampled(name, what, task)
+    if path is None:
+        print(as_lines(samples), end="")
+    else:
+        write_samples(path, samples, task)
+        say(f"Samples: [bold]{path}[/]")
+    each = samples.evaluations / len(samples)
+    say(
+        f"{len(samples)} samples in {seconds(samples.seconds)}, {samples.evaluations} network evaluations "
+        f"({each:.4g} per sample)"
+    )
+    return 0
+
+
+def sampled(name: str, what: Sample, task: Task | None) -> Samples:
+    """The samples that the options describe."""
+    policy = model_named(name, best_device(what.device))
+    tokenizer: Any = None if task is None else task.tokenizer
+    tokenizer = tokenizer or tokenizer_for(what.tokenizer or name)
+    rows: Any = None if task is None else task.test_prompts()
+    if what.prompts is not None:
+        rows = prompts_named(what.prompts)
+        rows = [row for row in rows for _ in range(what.num)]
+    prompts = prompts_for(rows, tokenizer, what.max_completion_length, what.length or policy.length)
+    number = what.num if what.prompts is None else len(rows)
+    sampler = sampler_named(what.sampler, what.steps)
+    return draw_samples(policy, sampler, prompts, rows_for(rows, number), what.seed, what.batch_size)
+
+
+def sampler_named(name: str, steps: int | None) -> Sampler:
+    """
+    Raises:
+        ValueError: there is no such sampler.
+    """
+    if name not in SAMPLERS:
+        raise ValueError(f"sampler={name!r}: choose one of {', '.join(SAMPLERS)}.")
+    return SAMPLERS[name]() if steps is None else SAMPLERS[name](steps)
+
+
+def prompts_named(name: str) -> Sequence[Row]:
+    """The prompts in a file, or the text itself as the only one."""
+    path = Path(name).expanduser()
+    if path.is_file() or path.suffix in (".txt", ".csv", ".json", ".jsonl", ".parquet"):
+        return read_prompts(name)
+    return [{"prompt": name}]

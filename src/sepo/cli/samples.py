@@ -1,0 +1,116 @@
+"""Samples of a model: what they are, what they are worth, and what drawing them took."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Integer
+from torch import Tensor
+
+from sepo.cli.rows import Row
+from sepo.diffusion.denoiser import Denoiser, evaluating
+from sepo.diffusion.likelihood import path_log_prob
+from sepo.diffusion.process import Absorbing
+from sepo.diffusion.rollout import MaskedPath, Rollout, StatePath
+from sepo.ops import Chance
+from sepo.rewards import Rewards, Scores
+from sepo.samplers import Sampler, roll
+from sepo.tasks import Task
+from sepo.training.prompts import Prompts, as_messages, completion_ids
+
+SAMPLING = 7
+"""The purpose of these generators: they share nothing with those of training."""
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """One entry per sample, and the rollouts, batch by batch. `columns` are those of the prompts' rows."""
+
+    prompts: list[Any]
+    completions: list[Any]
+    ids: list[list[int]]
+    columns: dict[str, list[Any]]
+    rollouts: list[Rollout]
+    evaluations: int
+    seconds: float
+
+    def __len__(self) -> int:
+        return len(self.completions)
+
+    @property
+    def tokens(self) -> Integer[np.ndarray, "sample length"]:
+        """The whole sequences of the first batch, whose lengths agree."""
+        return self.rollouts[0].x0.cpu().numpy()
+
+
+@torch.no_grad()
+def draw_samples(
+    policy: Denoiser, sampler: Sampler, prompts: Prompts, rows: Sequence[Row], seed: int, at_once: int = 256
+) -> Samples:
+    """One sample for each row. What a row gets depends on the seed and its place, not on `at_once`."""
+    before, started = policy.meter.evaluations, time.monotonic()
+    asked: list[Any] = []
+    completions: list[Any] = []
+    ids: list[list[int]] = []
+    rollouts: list[Rollout] = []
+    for places in _slices(len(rows), at_once):
+        part = [rows[place] for place in places]
+        chance = Chance.seeded(seed, places, 1, policy.device, SAMPLING)
+        rollout = roll(sampler, policy, prompts.canvas(part).to(policy.device), chance)
+        asked += prompts.prompts(part)
+        completions += as_messages(prompts.prompts(part), prompts.completions(rollout))
+        ids += completion_ids(rollout)
+        rollouts.append(rollout)
+    columns = {name: [row[name] for row in rows] for name in rows[0] if name not in ("prompt", "completion")}
+    spent = policy.meter.evaluations - before
+    return Samples(asked, completions, ids, columns, rollouts, spent, time.monotonic() - started)
+
+
+def rows_for(rows: Sequence[Row] | None, number: int) -> list[Row]:
+    """`number` rows: those of a dataset over and over, or empty ones where there are no prompts."""
+    return [{}] * number if rows is None else list(itertools.islice(itertools.cycle(rows), number))
+
+
+def scores_of(samples: Samples, rewards: Rewards) -> Scores:
+    return rewards(samples.prompts, samples.completions, samples.ids, samples.columns)
+
+
+def metrics_of(samples: Samples, task: Task) -> dict[str, float]:
+    return task.metrics(samples.prompts, samples.completions, **samples.columns)
+
+
+@torch.no_grad()
+def path_kl(samples: Samples, reference: Denoiser) -> float | None:
+    """The mean of log p(path) / p_ref(path) in nats; None where paths have no such probability."""
+    ratios: list[Tensor] = []
+    for rollout in samples.rollouts:
+        if not isinstance(rollout, MaskedPath):
+            return None
+        with evaluating(reference.network):
+            ratios.append((rollout.log_prob - path_log_prob(reference, rollout)).sum(1))
+    return torch.cat(ratios).mean().item()
+
+
+def frames(samples: Samples, policy: Denoiser, number: int, count: int) -> Integer[np.ndarray, "sample frame length"]:
+    """The first samples at `count` moments of their path, from noise to the end, with masks where nothing is yet."""
+    rollout = samples.rollouts[0][: min(number, len(samples.rollouts[0]))]
+    if isinstance(rollout, MaskedPath) and isinstance(policy.process, Absorbing):
+        moments = torch.linspace(0, rollout.steps, count, device=rollout.x0.device).round().long()
+        shown = rollout.states(moments.expand(len(rollout), count), policy.process.mask)
+        given = ~rollout.canvas.free.unsqueeze(1)
+        return torch.where(given, rollout.x0.unsqueeze(1), shown).cpu().numpy()
+    if isinstance(rollout, StatePath):
+        moments = torch.linspace(0, rollout.states.shape[1] - 1, count, device=rollout.x0.device).round().long()
+        return rollout.states[:, moments].cpu().numpy()
+    raise ValueError(f"A {type(rollout).__name__} of a {type(policy.process).__name__} process has no states to show.")
+
+
+def _slices(size: int, step: int) -> Iterator[range]:
+    for start in range(0, size, step):
+        yield range(start, min(start + step, size))

@@ -1,0 +1,50 @@
+"""Recipes: YAML files of options, one per experiment; those of the shipped tasks are found by their bare name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+SHIPPED = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """name: of the file, without its ending; source: what messages call it; options: as they stand in the file."""
+
+    name: str
+    source: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def shipped() -> list[str]:
+    """The recipes that come with the library."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def read(name: str | Path) -> Recipe:
+    """A recipe by its path, or by the bare name of a shipped one.
+
+    Raises:
+        ValueError: there is none, or it is not a YAML mapping of option names to values.
+    """
+    path = Path(name)
+    if str(name) in shipped():
+        path = SHIPPED / f"{name}.yaml"
+    if not path.is_file():
+        near = difflib.get_close_matches(str(name), shipped(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"shipped are {', '.join(shipped())}."
+        raise ValueError(f"There is no recipe {str(name)!r}: it is no file here, and no shipped recipe; {hint}")
+    try:
+        options = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    options = {} if options is None else options
+    if not isinstance(options, dict) or not all(isinstance(key, str) for key in options):
+        raise ValueError(f"{path} is not a recipe: it must hold lines of `option: value`.")
+    return Recipe(path.stem, str(name), options)
