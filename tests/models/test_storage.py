@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import time
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
@@ -95,21 +96,25 @@ def test_folders_inside_travel_with_it(tmp_path: Path) -> None:
     assert (tmp_path / "base" / "config.json").read_text() == "{}"
 
 
-def _save_for_ever(folder: Path) -> None:
-    lenses = [denoiser("transformer"), denoiser("dit")]
+def _save_for_ever(folder: Path, begun: Event) -> None:
+    lenses = [denoiser("dit"), denoiser("transformer")]
     while True:
         for lens in lenses:
             save_pretrained(lens, folder)
+            begun.set()
 
 
 @pytest.mark.slow
 def test_a_process_killed_at_any_moment_of_saving_leaves_a_checkpoint_that_loads(tmp_path: Path) -> None:
     save_pretrained(denoiser("transformer"), tmp_path)
     rng, found, unfinished = random.Random(0), set(), 0
-    for _ in range(60):
-        process = multiprocessing.get_context("fork").Process(target=_save_for_ever, args=(tmp_path,))
+    context = multiprocessing.get_context("fork")
+    for _ in range(25):
+        begun = context.Event()
+        process = context.Process(target=_save_for_ever, args=(tmp_path, begun))
         process.start()
-        time.sleep(rng.uniform(0.02, 0.2))
+        assert begun.wait(60)
+        time.sleep(rng.uniform(0.0, 0.2))
         process.kill()
         process.join()
         unfinished += (tmp_path / COMMIT).exists() or (tmp_path / STAGING).exists()
