@@ -132,7 +132,11 @@ def finetune(given: Given, watch_kl: bool = False) -> Finetuned:
     started = time.monotonic()
     with ShowProgress("  SEPO", ("reward", "kl")).over(trainer):
         trainer.train(resume_from_checkpoint=what.resume)
-    summary = {"finetune_seconds": round(time.monotonic() - started, 1), "steps": trainer.state.global_step}
+    summary: dict[str, Any] = {
+        "finetune_seconds": round(time.monotonic() - started, 1),
+        "steps": trainer.state.global_step,
+        "beta": args.beta,
+    }
     if trainer.interrupt.interrupted:
         say(f"Stopped by Ctrl-C after step {trainer.state.global_step}, with a checkpoint; go on with --resume.")
         return Finetuned(trainer, task, None, summary, complete=False)

@@ -71,7 +71,7 @@ class Grammar:
         )
         if self.argument is not None:
             name, text = self.argument
-            parser.add_argument_group("Argument").add_argument(name.lower(), metavar=name, help=text, nargs="?")
+            parser.add_argument_group("Argument").add_argument("argument", metavar=name, help=text, nargs="?")
         for group in self.groups:
             here = wanted & group.options.keys()
             if here:
@@ -142,7 +142,7 @@ def inherited_help(kind: type) -> dict[str, str]:
     for base in reversed(kind.__mro__):
         for name, each in getattr(base, "__dataclass_fields__", {}).items():
             if "help" in each.metadata:
-                texts[name] = " ".join(str(each.metadata["help"]).split()).replace("%%", "%").replace("%", "%%")
+                texts[name] = " ".join(str(each.metadata["help"]).split()).replace("%%", " percent")
     return texts
 
 
