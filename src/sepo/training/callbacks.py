@@ -1,18 +1,23 @@
-"""Callbacks of the trainer: the reference follows, Ctrl-C saves, the run folder is written."""
+"""Callbacks of the trainers: the reference follows, Ctrl-C saves, the run folder is written, steps are timed."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.utils import logging
 
 from sepo.runs import RunFolder, log_metrics
 from sepo.training.reference import Synced
+
+logger = logging.get_logger(__name__)
 
 
 class FollowPolicy(TrainerCallback):
@@ -26,7 +31,11 @@ class FollowPolicy(TrainerCallback):
 
 
 class WriteMetrics(TrainerCallback):
-    """Appends every log line to metrics.jsonl."""
+    """Appends every log line to metrics.jsonl.
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
@@ -34,27 +43,54 @@ class WriteMetrics(TrainerCallback):
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
     ) -> None:
-        if state.is_world_process_zero and logs:
-            log_metrics(
-                self.run, state.global_step, {name: value for name, value in logs.items() if name != "total_flos"}
-            )
+        if not state.is_world_process_zero or not logs:
+            return
+        line = {name: value for name, value in logs.items() if name != "total_flos"}
+        try:
+            log_metrics(self.run, state.global_step, line)
+        except OSError as error:
+            raise OSError(
+                f"{self.run.metrics} could not be written ({error}). Free some space and resume from the last "
+                "checkpoint."
+            ) from error
 
 
+@dataclass(eq=False)
+class TimeSteps(TrainerCallback):
+    """Notes `step_time`: seconds from the end of one optimizer step to the end of the next, as in TRL."""
+
+    note: Callable[[dict[str, float]], None]
+    last: float = 0.0
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        self.last = time.perf_counter()
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        now = time.perf_counter()
+        self.note({"step_time": now - self.last})
+        self.last = now
+
+
+@dataclass(eq=False)
 class StopOnInterrupt(TrainerCallback):
     """The first Ctrl-C ends the run after the optimizer step in progress, with a checkpoint; the second ends it at
     once.
+
+    any_process: whether a flag is set on any of the processes, so that all of them stop after the same step.
     """
 
-    def __init__(self) -> None:
-        self.interrupted = False
+    any_process: Callable[[bool], bool] = bool
+    interrupted: bool = False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.interrupted = self.any_process(self.interrupted)
         if self.interrupted:
             control.should_save = control.should_training_stop = True
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Only the main thread can listen; elsewhere Ctrl-C keeps its meaning."""
+        self.interrupted = False
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -68,3 +104,4 @@ class StopOnInterrupt(TrainerCallback):
         if self.interrupted:
             raise KeyboardInterrupt
         self.interrupted = True
+        logger.warning("Ctrl-C: the run ends after this step, with a checkpoint. Press it again to end it at once.")

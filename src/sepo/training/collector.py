@@ -16,15 +16,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sepo.diffusion.canvas import Canvas
 from sepo.diffusion.denoiser import Denoiser, evaluating
 from sepo.diffusion.likelihood import path_log_prob
 from sepo.diffusion.rollout import MaskedPath, Rollout
 from sepo.objectives import Advantage, Objective
+from sepo.objectives.advantages import mean
 from sepo.ops import Chance
 from sepo.rewards import RewardError, Rewards, Scores, reward_metrics
 from sepo.samplers import Sampler, roll
 from sepo.training.experience import Experience, rollout_reading
-from sepo.training.prompts import Prompts, Row, as_messages, completion_ids
+from sepo.training.prompts import Prompts, Row, as_messages, columns_of, completion_ids
 from sepo.training.reference import Reference
 
 ROLLOUT, VIEWS = 0, 1
@@ -66,6 +68,19 @@ class Collector:
     reference: Reference | None = None
     gather: Callable[[Tensor], Tensor] = field(default=alone)
 
+    def require_comparison(self, groups: int) -> None:
+        """
+        Raises:
+            ValueError: a collection of `groups` groups compares nothing with nothing.
+        """
+        size = self.group if self.prompts.conditional else self.group * groups
+        if size == 1 and self.advantage.baseline is mean:
+            raise ValueError(
+                f"num_generations={self.group}: a sequence alone has nothing to be compared with, so that its "
+                "advantage is 0. Draw at least 2 per prompt (without prompts: per collection), or choose "
+                "baseline='none'."
+            )
+
     def collect(self, rows: Sequence[Row], groups: Sequence[int], trainer_state: Any = None) -> Collected:
         """`rows` one per group; each becomes `group` sequences.
 
@@ -73,18 +88,23 @@ class Collector:
             RewardError: a reward failed, or returned what is not a reward.
         """
         rows = [row for row in rows for _ in range(self.group)]
-        canvas = self.prompts.canvas(rows).to(self.policy.device)
+        canvas = self._canvas(rows).to(self.policy.device)
         chance = Chance.seeded(self.seed, groups, self.group, self.policy.device, ROLLOUT)
         rollout = roll(self.sampler, self.policy, canvas, chance)
         prompts = self.prompts.prompts(rows)
         completions = as_messages(prompts, self.prompts.completions(rollout))
-        columns = {name: [row[name] for row in rows] for name in rows[0] if name not in ("prompt", "completion")}
-        scores = self.rewards(prompts, completions, completion_ids(rollout), columns, trainer_state)
+        scores = self.rewards(prompts, completions, completion_ids(rollout), columns_of(rows), trainer_state)
         log_ratio = self.log_ratio(rollout)
         returns = scores.total.to(log_ratio) - self.beta * log_ratio
         advantage = self._advantages(returns)
         metrics = self._metrics(rollout, scores, log_ratio, returns)
         return Collected(list(groups), rollout, prompts, completions, scores, returns, advantage, metrics)
+
+    def _canvas(self, rows: Sequence[Row]) -> Canvas:
+        """As wide on all processes: what a group draws must not depend on the process that holds the longest row."""
+        canvas = self.prompts.canvas(rows)
+        width = int(self.gather(torch.tensor([canvas.tokens.shape[1]], device=self.policy.device)).max())
+        return canvas if width == canvas.tokens.shape[1] else self.prompts.canvas(rows, width)
 
     @torch.no_grad()
     def log_ratio(self, rollout: Rollout) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import TrainingArguments
 
@@ -27,6 +27,7 @@ from sepo.objectives.base import Penalty
 from sepo.objectives.readings import READINGS, Where
 from sepo.objectives.weights import WEIGHTS, Weight
 from sepo.samplers import SAMPLERS, Sampler
+from sepo.training.launch import require_unsharded
 
 
 @dataclass
@@ -68,6 +69,8 @@ class SEPOConfig(TrainingArguments):
         num_completions_to_print: rows of that table; None: all.
     """
 
+    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*TrainingArguments._VALID_DICT_FIELDS, "model_init_kwargs"]
+
     learning_rate: float = 1e-5
     logging_steps: float = 10
     num_generations: int = 8
@@ -105,19 +108,37 @@ class SEPOConfig(TrainingArguments):
     model_init_kwargs: dict[str, Any] | str | None = field(default=None)
 
     def __post_init__(self) -> None:
+        require_unsharded(self)
         super().__post_init__()
         if self.steps_per_generation is None:
             self.steps_per_generation = self.gradient_accumulation_steps
+        self._check()
+        for build in (build_sampler, build_objective, build_advantage):
+            build(self)
+
+    def _check(self) -> None:
         if self.beta < 0 or self.path_kl_coef < 0:
             raise ValueError(
                 f"beta={self.beta}, path_kl_coef={self.path_kl_coef}: must not be negative; 0 switches them off."
             )
+        if self.max_completion_length < 1:
+            raise ValueError(f"max_completion_length={self.max_completion_length}: must be at least 1 token.")
+        if self.num_generations_eval is not None and self.num_generations_eval < 1:
+            raise ValueError(
+                f"num_generations_eval={self.num_generations_eval}: must be at least 1, or None for num_generations."
+            )
+        if self.ignore_data_skip:
+            raise ValueError(
+                "ignore_data_skip=True: a resumed run goes on at its own place in the stream and draws nothing twice; "
+                "leave it False."
+            )
         if self.non_finite_rewards not in ("raise", "none"):
             raise ValueError(f"non_finite_rewards={self.non_finite_rewards!r}: choose 'raise' or 'none'.")
+        has_arrow = find_spec("pyarrow") is not None
+        if self.save_completions and not has_arrow:
+            raise ValueError('save_completions=True writes parquet, which needs pyarrow: pip install "sepo[demo]".')
         if self.save_completions is None:
-            self.save_completions = find_spec("pyarrow") is not None
-        for build in (build_sampler, build_objective, build_advantage):
-            build(self)
+            self.save_completions = has_arrow
 
 
 def build_sampler(config: SEPOConfig) -> Sampler:

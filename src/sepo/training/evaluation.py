@@ -8,23 +8,26 @@ from typing import Any
 
 from sepo.training.collector import Collector, alone
 from sepo.training.layout import Layout
-from sepo.training.prompts import Row
+from sepo.training.prompts import Row, number_of
 
 EVALUATION_SEED = 1_000_003
 """Added to the run seed, so that evaluation draws nothing that training draws."""
 
 
-def rewards_on(
-    rows: Sequence[Row] | None, collector: Collector, layout: Layout, group: int, at_once: int, trainer_state: Any
-) -> list[dict[str, float]]:
-    """Rewards by name and in total, one record per sequence: `group` sequences on each of this process's share of the
-    rows.
-
+def require_rows(rows: Sequence[Row] | None) -> None:
+    """
     Raises:
         ValueError: there are no rows.
     """
-    if rows is None or len(rows) == 0:
+    if rows is None or number_of(rows) == 0:
         raise ValueError("There is nothing to evaluate on: pass an eval_dataset with at least one row.")
+
+
+def rewards_on(
+    rows: Sequence[Row], collector: Collector, layout: Layout, group: int, at_once: int, trainer_state: Any
+) -> list[dict[str, float]]:
+    """Rewards by name and in total, one record per sequence: `group` sequences on each of this process's share of the
+    rows."""
     seed = collector.seed + EVALUATION_SEED
     quiet = replace(collector, seed=seed, group=group, gather=alone, reference=None, beta=0.0)
     mine = list(range(layout.rank, len(rows), layout.world))

@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from sepo.diffusion.canvas import Canvas
+from sepo.diffusion.process import Absorbing, Process
 from sepo.training.tokens import chat_ids, end_id, padding_id, text_ids
 
 Row = Mapping[str, Any]
@@ -18,6 +19,29 @@ Row = Mapping[str, Any]
 def rows_of(canvas: Canvas) -> list[Row]:
     """The rows of a canvas of data: {"tokens", "free"}."""
     return [{"tokens": tokens, "free": free} for tokens, free in zip(canvas.tokens, canvas.free, strict=True)]
+
+
+def require_known(canvas: Canvas, process: Process, lengths: range) -> None:
+    """
+    Raises:
+        ValueError: the data have tokens or a length that the model does not know, or the mask where it is learned.
+    """
+    tokens, length = canvas.tokens, canvas.tokens.shape[1]
+    if length not in lengths:
+        raise ValueError(
+            f"The sequences have {length} tokens, but the model takes {lengths[0]} to {lengths[-1]}: cut or pad them, "
+            "or choose a model of that length."
+        )
+    if int(tokens.min()) < 0 or int(tokens.max()) >= process.size:
+        raise ValueError(
+            f"The data hold tokens {int(tokens.min())} to {int(tokens.max())}, but the model has ids 0 to "
+            f"{process.size - 1}; check that data and tokenizer belong to the model."
+        )
+    if isinstance(process, Absorbing) and bool((canvas.free & (tokens == process.mask)).any()):
+        raise ValueError(
+            f"The data hold the mask id {process.mask} at a site that is learned: a mask stands for what is not known "
+            "and cannot be learned. Mark such sites as not free, or drop the sequences."
+        )
 
 
 @dataclass(frozen=True)
@@ -58,12 +82,24 @@ class Examples:
         tokens = torch.stack([torch.as_tensor(row["tokens"]) for row in rows]).long()
         if "free" not in rows[0]:
             return Canvas(tokens, torch.ones_like(tokens, dtype=torch.bool))
-        return Canvas(tokens, torch.stack([torch.as_tensor(row["free"]) for row in rows]).bool())
+        free = torch.stack([torch.as_tensor(row["free"]) for row in rows]).bool()
+        if free.shape != tokens.shape:
+            raise ValueError(
+                f"'free' has the shape {list(free.shape)} and 'tokens' {list(tokens.shape)}: mark every site, True "
+                "where it is learned."
+            )
+        return Canvas(tokens, free)
 
     def _pair(self, row: Row) -> tuple[int, list[int]]:
+        """How many tokens are the prompt's, and all of them."""
         tokenizer, prompt, answer = self._need_tokenizer(), row["prompt"], row["completion"]
         answer = answer if isinstance(answer, str) else answer[0]["content"]
         given = text_ids(tokenizer, prompt, special=False) if isinstance(prompt, str) else chat_ids(tokenizer, prompt)
+        if self.length is not None and len(given) >= self.length:
+            raise ValueError(
+                f"The prompt {str(prompt)[:60]!r} has {len(given)} tokens, which leaves no room for its completion in "
+                f"the {self.length} sites of the model. Shorten it or leave it out."
+            )
         end = end_id(tokenizer)
         return len(given), given + text_ids(tokenizer, answer, special=False) + ([] if end is None else [end])
 

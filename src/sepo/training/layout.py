@@ -54,6 +54,10 @@ class Layout:
                 f"{self.local}."
             )
 
+    def public(self) -> dict[str, int]:
+        """The sizes that all processes share, under the names of their options."""
+        return {public: asdict(self)[name] for name, public in _PUBLIC.items()}
+
     @property
     def local(self) -> int:
         """Sequences that this process draws per collection."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from sepo.diffusion.denoiser import Denoiser
-from sepo.models import denoiser_for, load
+from sepo.diffusion.process import Absorbing
+from sepo.models import FAMILIES, denoiser_for, family_of, innermost, load
 from sepo.objectives import Objective
 from sepo.rewards import RewardCalls, Rewards
 from sepo.training.config import SEPOConfig
 from sepo.training.reference import AdaptersOff, Frozen, Reference, Synced
+
+logger = logging.get_logger(__name__)
 
 
 def as_policy(
@@ -24,10 +29,8 @@ def as_policy(
     """A denoiser on the network to be trained.
 
     Raises:
-        ValueError: the model cannot be read, PEFT is missing, or the run is one that is not supported (FSDP,
-            DeepSpeed).
+        ValueError: the model cannot be read, or PEFT is missing.
     """
-    _refuse_sharding(args)
     if isinstance(model, Denoiser):
         policy = model
     elif isinstance(model, str):
@@ -35,15 +38,16 @@ def as_policy(
         policy = load(model, **options)
     else:
         policy = denoiser_for(model, processing_class)
-    if peft_config is None:
-        return policy
-    try:
-        from peft import get_peft_model
-    except ImportError as error:
-        raise ValueError('peft_config needs the package peft: pip install "sepo[peft]".') from error
-    if args.gradient_checkpointing:
-        policy.network.enable_input_require_grads()  # type: ignore[operator]
-    return policy.on(get_peft_model(policy.network, peft_config))  # type: ignore[arg-type]
+    if peft_config is not None:
+        policy = _adapted(policy, args, peft_config)
+    if args.disable_dropout:
+        freeze_dropout(policy.network)
+    if not in_a_family(policy):
+        logger.warning(
+            f"{type(policy.network).__name__} belongs to no family of sepo.models, so that its checkpoints hold the "
+            "weights alone and sepo.load cannot open them."
+        )
+    return policy
 
 
 def reference_for(policy: Denoiser, args: SEPOConfig, objective: Objective) -> Reference | None:
@@ -74,10 +78,57 @@ def rewards_for(reward_funcs: Any, args: SEPOConfig, processing_classes: Any = N
 
 
 def freeze_dropout(network: nn.Module) -> None:
-    """Sets every dropout probability to 0, so that the rollout and the loss see the same policy."""
+    """Sets every dropout probability to 0, so that the rollout and the loss see the same policy.
+
+    Attention of transformers keeps its probability as a number under a name such as `attention_dropout`.
+    """
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
+        for name, value in vars(module).items():
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
+
+
+def lengths_of(policy: Denoiser) -> range:
+    """The lengths of the sequences that the network takes; that of its canvas at most, where it has one."""
+    try:
+        allowed = FAMILIES[family_of(policy.network)].lengths(innermost(policy.network).config)
+    except ValueError:  # a network of the user's own
+        allowed = range(1, sys.maxsize)
+    return allowed if policy.length is None else range(allowed.start, min(allowed.stop, policy.length + 1))
+
+
+def in_a_family(policy: Denoiser) -> bool:
+    """Whether the network is of a family, so that its checkpoints get a card and `sepo.load` opens them."""
+    try:
+        family_of(policy.network)
+    except ValueError:
+        return False
+    return True
+
+
+def require_masked(policy: Denoiser) -> None:
+    """
+    Raises:
+        ValueError: the process is not absorbing.
+    """
+    if not isinstance(policy.process, Absorbing):
+        raise ValueError(
+            f"The model's process is {type(policy.process).__name__}, and fine-tuning on rewards reads paths of masks: "
+            "it needs a model of the absorbing process. Pretraining, sampling and evaluation take this one too; an "
+            "objective of your own can be passed as objective=."
+        )
+
+
+def _adapted(policy: Denoiser, args: SEPOConfig, peft_config: Any) -> Denoiser:
+    try:
+        from peft import get_peft_model
+    except ImportError as error:
+        raise ValueError('peft_config needs the package peft: pip install "sepo[peft]".') from error
+    if args.gradient_checkpointing:
+        policy.network.enable_input_require_grads()  # type: ignore[operator]
+    return policy.on(get_peft_model(policy.network, peft_config))  # type: ignore[arg-type]
 
 
 def _has_adapters(network: nn.Module) -> bool:
@@ -86,13 +137,3 @@ def _has_adapters(network: nn.Module) -> bool:
     except ImportError:
         return False
     return isinstance(network, PeftModel)
-
-
-def _refuse_sharding(args: SEPOConfig) -> None:
-    """Rollouts run the network outside the trainer's forward, which sharded parameters do not allow."""
-    for option, given in (("fsdp", bool(args.fsdp)), ("deepspeed", args.deepspeed is not None)):
-        if given:
-            raise ValueError(
-                f"{option} is not supported: rollouts run on the unsharded network. Use DDP (accelerate launch) and "
-                "LoRA."
-            )

@@ -7,13 +7,15 @@ One loss for every process: the score entropy, in the count form of low variance
 from __future__ import annotations
 
 import copy
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from transformers import (
@@ -29,14 +31,22 @@ from transformers import (
 from sepo.diffusion.canvas import Canvas
 from sepo.diffusion.denoiser import Denoiser, evaluating
 from sepo.diffusion.likelihood import denoising_loss
-from sepo.models import denoiser_for, write_metadata
+from sepo.diffusion.process import Process
+from sepo.models import denoiser_for
 from sepo.ops import Chance
-from sepo.runs import RunFolder, resume_run, start_run
+from sepo.runs import RunFolder
 from sepo.training.callbacks import StopOnInterrupt, WriteMetrics
-from sepo.training.checkpoint import last_complete
-from sepo.training.examples import Examples, Row, rows_of
+from sepo.training.checkpoint import asked_for, checkpoint_folder, open_folder, sign, write_model, writing
+from sepo.training.evaluation import require_rows
+from sepo.training.examples import Examples, Row, require_known, rows_of
+from sepo.training.finite import FiniteGuard
+from sepo.training.launch import require_one_device, require_unsharded
+from sepo.training.ledger import Ledger
+from sepo.training.policy import in_a_family, lengths_of
+from sepo.training.prompts import number_of
 
-EMA = "ema.safetensors"
+EMA, LEDGER = "ema.safetensors", "ledger.json"
+ADVICE = "A lower learning_rate or max_grad_norm usually helps; look at half precision, and at the data of that step."
 
 
 @dataclass
@@ -54,8 +64,10 @@ class PretrainConfig(TrainingArguments):
     draws: int = 1
     bound_draws: int = 8
     remove_unused_columns: bool | None = False
+    logging_nan_inf_filter: bool = False
 
     def __post_init__(self) -> None:
+        require_unsharded(self)
         super().__post_init__()
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(
@@ -79,52 +91,85 @@ class PretrainTrainer(Trainer):
         processing_class: PreTrainedTokenizerBase | None = None,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
+        require_one_device(args)
         train_dataset = rows_of(train_dataset) if isinstance(train_dataset, Canvas) else train_dataset
         eval_dataset = rows_of(eval_dataset) if isinstance(eval_dataset, Canvas) else eval_dataset
-        if len(train_dataset) == 0:
+        if number_of(train_dataset) == 0:
             raise ValueError("train_dataset is empty: give at least one sequence.")
         self.policy = model if isinstance(model, Denoiser) else denoiser_for(model, processing_class)
-        self.examples = Examples(processing_class, self.policy.length)
+        lengths = lengths_of(self.policy)
+        examples = Examples(processing_class, lengths[-1])
+        self.collate = Collate(examples, self.policy.process, lengths)
         super().__init__(
             model=self.policy.network,
             args=args,
             train_dataset=train_dataset,  # type: ignore[arg-type]
             eval_dataset=eval_dataset,  # type: ignore[arg-type]
-            data_collator=_Collate(self.examples),
+            data_collator=self.collate,
             processing_class=processing_class,
             callbacks=callbacks,
         )
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False
         self.run_folder = RunFolder(Path(str(args.output_dir)))
-        self.interrupt = StopOnInterrupt()
+        self.ledger, self.losses = Ledger(), Ledger()
+        self.interrupt = StopOnInterrupt(self._on_any_process)
+        self.guard = FiniteGuard(self.policy.network, self.run_folder.path, ADVICE)
         self.average = None if args.ema is None else Average(self.policy.network, args.ema)
-        for callback in (self.interrupt, WriteMetrics(self.run_folder), *([self.average] if self.average else [])):
+        ours = (self.interrupt, self.guard, WriteMetrics(self.run_folder), *([self.average] if self.average else []))
+        for callback in ours:
             self.add_callback(callback)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
-        """As in transformers; True finds the last complete checkpoint. At the end the weights are the averaged ones."""
-        checkpoint = last_complete(self.run_folder.path) if resume_from_checkpoint is True else resume_from_checkpoint
-        if self.args.process_index == 0:
-            if checkpoint:
-                resume_run(self.run_folder, int(Path(checkpoint).name.split("-")[-1]))
-            else:
-                start_run(self.run_folder.path, self.args.to_sanitized_dict())
-        if checkpoint and self.average is not None:
-            load_model(self.average.network, Path(checkpoint) / EMA)
+        """As in transformers; True finds the last complete checkpoint. At the end the weights are the averaged ones.
+
+        Raises:
+            ValueError: there is nothing to resume from, or what there is does not fit.
+            NonFiniteError: a loss or gradient is not finite.
+            OSError: a file could not be written.
+        """
+        checkpoint = asked_for(resume_from_checkpoint, self.run_folder.path)
+        if checkpoint is None:
+            self._restart()
+        else:
+            self._restore(checkpoint)
+        if self.accelerator.is_main_process:
+            open_folder(self.run_folder, checkpoint, self.args.to_sanitized_dict())
         with self.interrupt.listening():
-            output = super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None, **kwargs)
+            output = super().train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint), **kwargs)
         if self.average is not None:
             self.policy.network.load_state_dict(self.average.network.state_dict())
         return output
 
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, Tensor | int | None]:
+        """None after the last step: a finished run that is resumed is finished."""
+        count = num_batches if self.state.global_step < self.state.max_steps else 0
+        batches, number = super().get_batch_samples(epoch_iterator, count, device)
+        self.guard.inputs = batches
+        return batches, number
+
     def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Nats per site that is learned, averaged over sequences."""
         canvas = Canvas(**inputs)
-        return self._per_site(self.policy.on(model), canvas, self._chance(len(canvas)), self.args.draws).mean()
+        loss = self._per_site(self.policy.on(model), canvas, self._chance(len(canvas)), self.args.draws).mean()
+        value = loss.item()
+        self.guard.require("loss", value, self.state.global_step, self.args.process_index, [inputs])
+        self.ledger.note({"loss": value})
+        self.losses.note({"train_loss": value})
+        return loss
 
     def floating_point_ops(self, inputs: Any) -> int:
         return 0
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Loss and train_loss are ours: they outlive a resume."""
+        for name, ledger in (("loss", self.ledger), ("train_loss", self.losses)):
+            if name in logs:
+                noted = [ledger.settle()]
+                logs.update(Ledger.mean_of(gather_object(noted) if self.accelerator.num_processes > 1 else noted))
+        super().log(logs, start_time)
 
     @torch.no_grad()
     def evaluate(
@@ -132,18 +177,22 @@ class PretrainTrainer(Trainer):
     ) -> dict[str, float]:
         """The bound on -log p of held-out data in nats per site (`bound`), and its exponential (`perplexity`).
 
+        Of a dictionary of datasets, each under its own name.
+
         Raises:
             ValueError: there are no rows.
         """
         rows: Any = self.eval_dataset if eval_dataset is None else eval_dataset
-        if rows is None or len(rows) == 0:
-            raise ValueError("There is nothing to evaluate on: pass an eval_dataset with at least one row.")
+        if isinstance(rows, Mapping):
+            parts = [self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}") for name, part in rows.items()]
+            return {name: value for part in parts for name, value in part.items()}
+        require_rows(rows)
         policy = self.policy if self.average is None else self.policy.on(self.average.network)
         values = []
         with evaluating(policy.network):
             for start in range(0, len(rows), self.args.per_device_eval_batch_size):
                 part = [rows[i] for i in range(start, min(start + self.args.per_device_eval_batch_size, len(rows)))]
-                canvas = self.examples(part).to(self.args.device)
+                canvas = Canvas(**self.collate(part)).to(self.args.device)
                 chance = Chance.seeded(self.args.seed, [start], len(canvas), self.args.device, purpose=1)
                 values.append(self._per_site(policy, canvas, chance, self.args.bound_draws))
         mean = torch.cat(values).mean().item()
@@ -161,16 +210,60 @@ class PretrainTrainer(Trainer):
         seed = int(torch.randint(2**62, ()))
         return Chance.seeded(seed, [self.args.process_index], batch, self.args.device)
 
+    def _on_any_process(self, flag: bool) -> bool:
+        if self.accelerator.num_processes == 1:
+            return flag
+        gathered: Any = self.accelerator.gather(torch.tensor([flag], device=self.args.device))
+        return bool(gathered.any())
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        folder = checkpoint_folder(self._get_output_dir(trial), self.state.global_step)
+        with writing(folder, self.args.should_save):
+            super()._save_checkpoint(model, trial)
+
     def _save_rng_state(self, output_dir: str) -> None:
+        """Called before trainer_state.json, which marks the checkpoint complete."""
         super()._save_rng_state(output_dir)
-        if self.average is not None and self.args.should_save:
-            Path(output_dir).mkdir(parents=True, exist_ok=True)
-            save_model(self.average.network, str(Path(output_dir) / EMA))
+        folder = Path(output_dir)
+        noted = {"ledger": self.ledger.state(), "losses": self.losses.state()}
+        (folder / f"{self.args.process_index}_{LEDGER}").write_text(json.dumps(noted))
+        if self.accelerator.is_main_process:
+            if self.average is not None:
+                save_model(self.average.network, str(folder / EMA))
+            sign(folder, self.run_folder.path)
+        self.accelerator.wait_for_everyone()
+
+    def _restart(self) -> None:
+        """A new run: nothing noted, and the average begins with the weights as they are."""
+        self.ledger.settle()
+        self.losses.settle()
+        if self.average is not None:
+            self.average.network.load_state_dict(self.policy.network.state_dict())
+
+    def _restore(self, folder: Path) -> None:
+        noted = folder / f"{self.args.process_index}_{LEDGER}"
+        if not noted.is_file() or (self.average is not None and not (folder / EMA).is_file()):
+            raise ValueError(
+                f"{folder} cannot be resumed: it lacks {noted.name} or {EMA}. It was saved with save_only_model=True, "
+                "ema=None or by fewer processes; resume as it was saved, or start a new run from its weights."
+            )
+        stored = json.loads(noted.read_text())
+        self.ledger.restore(stored["ledger"])
+        self.losses.restore(stored["losses"])
+        if self.average is not None:
+            load_model(self.average.network, folder / EMA)
+
+    def _load_best_model(self) -> None:
+        """The averaged weights of the best checkpoint too: they are what was evaluated."""
+        super()._load_best_model()
+        if self.average is not None:
+            load_model(self.average.network, Path(str(self.state.best_model_checkpoint)) / EMA)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        super()._save(output_dir, state_dict)
-        if self.args.should_save:
-            write_metadata(self.policy, output_dir or self.run_folder.path)
+        if not in_a_family(self.policy):
+            super()._save(output_dir, state_dict)
+        elif self.args.should_save:
+            write_model(self.policy, output_dir or self.run_folder.path, self.processing_class, self.args)
 
 
 class Average(TrainerCallback):
@@ -190,10 +283,14 @@ class Average(TrainerCallback):
 
 
 @dataclass(frozen=True)
-class _Collate:
-    """Rows to the dict of tensors that transformers moves to the device."""
+class Collate:
+    """Rows to the dict of tensors that transformers moves to the device, after a check that they fit the model."""
 
     examples: Examples
+    process: Process
+    lengths: range
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Tensor]:
-        return self.examples(rows).tensors()
+        canvas = self.examples(rows)
+        require_known(canvas, self.process, self.lengths)
+        return canvas.tensors()

@@ -8,7 +8,7 @@ tokens to fill).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,7 +28,9 @@ class Prompts(Protocol):
     @property
     def conditional(self) -> bool: ...
 
-    def canvas(self, rows: Sequence[Row]) -> Canvas: ...
+    def canvas(self, rows: Sequence[Row], width: int = 0) -> Canvas:
+        """width: sites at least, where rows of several lengths are padded; other processes may hold longer ones."""
+        ...
 
     def prompts(self, rows: Sequence[Row]) -> list[Any]: ...
 
@@ -50,7 +52,7 @@ class Unconditional:
     tokenizer: PreTrainedTokenizerBase | None = None
     conditional = False
 
-    def canvas(self, rows: Sequence[Row]) -> Canvas:
+    def canvas(self, rows: Sequence[Row], width: int = 0) -> Canvas:
         return Canvas.blank(len(rows), self.length)
 
     def prompts(self, rows: Sequence[Row]) -> list[Any]:
@@ -65,19 +67,22 @@ class Given:
     """Rows {"tokens": [...], "free": [...]}: `free` marks the sites to fill, the other tokens stand. All rows of one
     length.
 
-    The prompt is the array of tokens with -1 at the free sites, the completion the whole row.
+    lengths: those that the model takes, None if it takes any. The prompt is the array of tokens with -1 at the free
+    sites, the completion the whole row.
     """
 
     tokenizer: PreTrainedTokenizerBase | None = None
+    lengths: range | None = None
     conditional = True
 
-    def canvas(self, rows: Sequence[Row]) -> Canvas:
+    def canvas(self, rows: Sequence[Row], width: int = 0) -> Canvas:
         lengths = {len(row["tokens"]) for row in rows} | {len(row["free"]) for row in rows}
         if len(lengths) != 1:
             raise ValueError(
                 f"'tokens' and 'free' must all have one length, but found {sorted(lengths)}; pad them with sites not "
                 "free."
             )
+        _require_fit(lengths.pop(), self.lengths, "rows of 'tokens'")
         tokens = torch.tensor(np.asarray([row["tokens"] for row in rows]), dtype=torch.long)
         return Canvas(tokens, torch.tensor(np.asarray([row["free"] for row in rows]), dtype=torch.bool))
 
@@ -90,11 +95,11 @@ class Given:
 
 @dataclass(frozen=True)
 class Text:
-    """Rows {"prompt": str or list of messages}: `completion_length` free sites behind each prompt, which is padded on
-    the left.
+    """Rows {"prompt": str or list of messages}: `completion_length` free sites behind each prompt; padding behind them.
 
-    max_length: sites the model can hold, None if unlimited. Completions end at the first end-of-sequence token; those
-    of chat prompts are a list with one assistant message.
+    A network that sees both ways needs no padding on the left, and without it every token has the position that it has
+    alone. max_length: sites the model can hold, None if unlimited. Completions end at the first end-of-sequence token;
+    those of chat prompts are a list with one assistant message.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -102,25 +107,19 @@ class Text:
     max_length: int | None = None
     conditional = True
 
-    def canvas(self, rows: Sequence[Row]) -> Canvas:
+    def canvas(self, rows: Sequence[Row], width: int = 0) -> Canvas:
         encoded = [self._encode(row["prompt"]) for row in rows]
-        longest = max(len(ids) for ids in encoded)
-        if self.max_length is not None and longest + self.completion_length > self.max_length:
-            culprit = next(row["prompt"] for row, ids in zip(rows, encoded, strict=True) if len(ids) == longest)
+        longest = max(range(len(rows)), key=lambda row: len(encoded[row]))
+        if self.max_length is not None and len(encoded[longest]) + self.completion_length > self.max_length:
             raise ValueError(
-                f"The prompt {str(culprit)[:60]!r} has {longest} tokens; with "
-                f"max_completion_length={self.completion_length} that is "
-                f"more than the {self.max_length} sites of the model. Shorten the prompt or lower "
-                "max_completion_length."
+                f"The prompt {str(rows[longest]['prompt'])[:60]!r} has {len(encoded[longest])} tokens; with "
+                f"max_completion_length={self.completion_length} that is more than the {self.max_length} sites of the "
+                "model. Shorten the prompt, leave it out, or lower max_completion_length."
             )
-        tokens = torch.full((len(rows), longest + self.completion_length), padding_id(self.tokenizer))
-        attend = torch.zeros(tokens.shape, dtype=torch.bool)
-        for row, ids in enumerate(encoded):
-            tokens[row, longest - len(ids) : longest] = torch.tensor(ids, dtype=torch.long)
-            attend[row, longest - len(ids) :] = True
-        free = torch.zeros_like(attend)
-        free[:, longest:] = True
-        return Canvas(tokens, free, None if bool(attend.all()) else attend)
+        filler = [padding_id(self.tokenizer)] * self.completion_length
+        canvas = _padded([ids + filler for ids in encoded], padding_id(self.tokenizer), width)
+        site, given = torch.arange(canvas.tokens.shape[1]), torch.tensor([[len(ids)] for ids in encoded])
+        return replace(canvas, free=(site >= given) & (site < given + self.completion_length))
 
     def prompts(self, rows: Sequence[Row]) -> list[Any]:
         return [row["prompt"] for row in rows]
@@ -136,16 +135,21 @@ class Text:
 
 @dataclass(frozen=True)
 class Infill:
-    """Rows {"prompt": text with mask tokens}: the masks are the free sites, the completion is the whole text."""
+    """Rows {"prompt": text with mask tokens}: the masks are the free sites, the completion is the whole text.
+
+    lengths: those that the model takes, None if it takes any.
+    """
 
     tokenizer: PreTrainedTokenizerBase
+    lengths: range | None = None
     conditional = True
 
-    def canvas(self, rows: Sequence[Row]) -> Canvas:
-        batch = self.tokenizer([row["prompt"] for row in rows], padding=True, return_tensors="pt")
-        attend = batch["attention_mask"].bool()
-        free = (batch["input_ids"] == self.tokenizer.mask_token_id) & attend
-        return Canvas(batch["input_ids"], free, None if bool(attend.all()) else attend)
+    def canvas(self, rows: Sequence[Row], width: int = 0) -> Canvas:
+        encoded = [text_ids(self.tokenizer, row["prompt"]) for row in rows]
+        longest = max(range(len(rows)), key=lambda row: len(encoded[row]))
+        _require_fit(len(encoded[longest]), self.lengths, f"the prompt {str(rows[longest]['prompt'])[:60]!r}")
+        canvas = _padded(encoded, padding_id(self.tokenizer), width)
+        return replace(canvas, free=(canvas.tokens == self.tokenizer.mask_token_id) & canvas.free)
 
     def prompts(self, rows: Sequence[Row]) -> list[Any]:
         return [row["prompt"] for row in rows]
@@ -159,8 +163,11 @@ def prompts_for(
     tokenizer: PreTrainedTokenizerBase | None,
     completion_length: int,
     max_length: int | None,
+    lengths: range | None = None,
 ) -> Prompts:
     """The kind of rows that a dataset holds.
+
+    max_length: sites of the canvas, None if unlimited; lengths: those that the network takes at all, None if any.
 
     Raises:
         ValueError: an empty dataset, rows without "prompt" or "tokens" and "free", text without a tokenizer, no length.
@@ -171,11 +178,11 @@ def prompts_for(
                 "Without a train_dataset the canvas needs a length: give the model one (its sepo.json says 'length')."
             )
         return Unconditional(max_length, tokenizer)
-    if len(dataset) == 0:
-        raise ValueError("train_dataset is empty: give at least one prompt, or None to train without prompts.")
+    if number_of(dataset) == 0:
+        raise ValueError("The dataset is empty: give at least one prompt, or None to draw without prompts.")
     first = dataset[0]
     if "tokens" in first and "free" in first:
-        return Given(tokenizer)
+        return Given(tokenizer, lengths)
     if "prompt" not in first:
         raise ValueError(
             f"The rows of the dataset have the columns {sorted(first)}; they need 'prompt' (text or messages) or "
@@ -187,8 +194,40 @@ def prompts_for(
         )
     mask: Any = tokenizer.mask_token
     if isinstance(first["prompt"], str) and mask and mask in first["prompt"]:
-        return Infill(tokenizer)
-    return Text(tokenizer, completion_length, max_length)
+        return Infill(tokenizer, lengths)
+    return Text(tokenizer, completion_length, max_length if lengths is None else lengths[-1])
+
+
+def number_of(dataset: Sequence[Row]) -> int:
+    """How many rows there are.
+
+    Raises:
+        ValueError: the dataset does not know, because it is a stream.
+    """
+    try:
+        return len(dataset)
+    except TypeError as error:
+        raise ValueError(
+            f"The dataset is a {type(dataset).__name__} and has no length: rows are drawn by index, epoch after epoch. "
+            "Take a finite part of it, such as list(dataset.take(10_000)) of a streamed one."
+        ) from error
+
+
+def columns_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """What rewards get beside prompts and completions: the other columns, one entry per row.
+
+    Raises:
+        ValueError: a row lacks a column that the first one has.
+    """
+    names = [name for name in rows[0] if name not in ("prompt", "completion")]
+    for row in rows:
+        lacking = [name for name in names if name not in row]
+        if lacking:
+            raise ValueError(
+                f"A row of the dataset has no {lacking[0]!r}, which others have; it has {sorted(row)}. Give all rows "
+                "the same columns, with None where there is nothing."
+            )
+    return {name: [row[name] for row in rows] for name in names}
 
 
 def as_messages(prompts: Sequence[Any], completions: list[Any]) -> list[Any]:
@@ -198,6 +237,25 @@ def as_messages(prompts: Sequence[Any], completions: list[Any]) -> list[Any]:
         [{"role": "assistant", "content": text}] if is_chat and isinstance(text, str) else text
         for is_chat, text in zip(chat, completions, strict=True)
     ]
+
+
+def _padded(encoded: Sequence[list[int]], padding: int, width: int) -> Canvas:
+    """Rows of `width` sites or more, padded behind; free wherever there is no padding."""
+    lengths = [len(ids) for ids in encoded]
+    tokens = torch.full((len(encoded), max(width, *lengths)), padding)
+    for row, ids in enumerate(encoded):
+        tokens[row, : len(ids)] = torch.tensor(ids, dtype=torch.long)
+    real = torch.arange(tokens.shape[1]) < torch.tensor(lengths).unsqueeze(1)
+    return Canvas(tokens, real, None if bool(real.all()) else real)
+
+
+def _require_fit(length: int, lengths: range | None, what: str) -> None:
+    if lengths is not None and length not in lengths:
+        takes = f"{lengths[0]}" if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}"
+        raise ValueError(
+            f"The length of {what} is {length} sites, but the model takes {takes}: shorten or pad what is longer or "
+            "shorter, or choose a model of that length."
+        )
 
 
 def _whole_rows(rollout: Rollout, tokenizer: PreTrainedTokenizerBase | None) -> list[Any]:

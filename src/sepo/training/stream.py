@@ -30,7 +30,11 @@ from sepo.training.prompts import Row
 
 
 class ExperienceStream(IterableDataset):
-    """Endless without a dataset; with one, an iteration is an epoch: whole collections that hold every prompt once."""
+    """Endless without a dataset; with one, an iteration is an epoch: the whole collections that hold all prompts.
+
+    Where the prompts do not fill the last collection of an epoch, those of the next order begin, so that in the long
+    run all appear equally often.
+    """
 
     def __init__(
         self,
@@ -44,8 +48,7 @@ class ExperienceStream(IterableDataset):
         super().__init__()
         self.collector, self.layout, self.dataset, self.shuffle = collector, layout, dataset, shuffle
         self.on_collected, self.trainer_state = on_collected, trainer_state
-        self.collection = 0
-        self.used = 0
+        self.collection, self.used = 0, 0
         self.pending: list[Experience] = []
 
     def __len__(self) -> int:
@@ -84,6 +87,10 @@ class ExperienceStream(IterableDataset):
             for name, tensor in experience.tensors().items()
         }
         return {"collection": self.collection, "used": self.used, "pending": len(self.pending)}, tensors
+
+    def restart(self) -> None:
+        """Back to the first prompt."""
+        self.collection, self.used, self.pending = 0, 0, []
 
     def restore(self, position: dict[str, int], tensors: dict[str, Tensor]) -> None:
         self.collection, self.used = position["collection"], position["used"]

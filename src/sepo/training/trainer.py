@@ -1,11 +1,9 @@
-"""SEPOTrainer:
-
-a transformers.Trainer whose data are experience. It logs, saves, resumes and evaluates; the parts do the work.
-"""
+"""SEPOTrainer: a transformers.Trainer whose data are experience. It logs, saves, evaluates; the parts do the work."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,25 +13,31 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
 
-from sepo.diffusion.denoiser import Denoiser, Meter
-from sepo.models import tokenizer_for, write_metadata
+from sepo.diffusion.denoiser import Denoiser
+from sepo.models import tokenizer_for
 from sepo.objectives import Advantage, Objective
-from sepo.runs import RunFolder, print_completions, resume_run, start_run, write_completions
+from sepo.runs import RunFolder, print_completions, write_completions
 from sepo.samplers import Sampler
-from sepo.training.callbacks import FollowPolicy, StopOnInterrupt, WriteMetrics
-from sepo.training.checkpoint import last_complete, load_reference, load_stream, save_reference, save_stream
+from sepo.training.callbacks import FollowPolicy, StopOnInterrupt, TimeSteps, WriteMetrics
+from sepo.training.checkpoint import asked_for, checkpoint_folder, open_folder, sign, write_model, writing
 from sepo.training.collector import Collected, Collector, alone
 from sepo.training.config import SEPOConfig, build_advantage, build_objective, build_sampler
-from sepo.training.evaluation import rewards_on
-from sepo.training.experience import Experience
-from sepo.training.finite import require_finite
+from sepo.training.evaluation import require_rows, rewards_on
+from sepo.training.finite import FiniteGuard
+from sepo.training.launch import require_one_device
 from sepo.training.layout import Layout
 from sepo.training.ledger import Ledger
-from sepo.training.policy import as_policy, freeze_dropout, reference_for, rewards_for
-from sepo.training.prompts import Row, prompts_for
+from sepo.training.policy import as_policy, in_a_family, lengths_of, reference_for, require_masked, rewards_for
+from sepo.training.progress import Progress
+from sepo.training.prompts import Prompts, Row, prompts_for
 from sepo.training.records import completions_table
 from sepo.training.reference import Reference, Synced
 from sepo.training.stream import ExperienceStream
+
+ADVICE = (
+    "A lower learning_rate, max_grad_norm or a smaller epsilon usually helps; look at the rewards for outliers, and at "
+    "half precision."
+)
 
 
 class SEPOTrainer(Trainer):
@@ -74,11 +78,12 @@ class SEPOTrainer(Trainer):
         reference: Reference | None = None,
     ) -> None:
         args = args or SEPOConfig("sepo-output")
+        require_one_device(args)
         if processing_class is None and isinstance(model, str):
             processing_class = tokenizer_for(model)
         policy = as_policy(model, processing_class, args, peft_config)
-        if args.disable_dropout:
-            freeze_dropout(policy.network)
+        if objective is None:
+            require_masked(policy)
         super().__init__(
             model=policy.network,
             args=args,
@@ -89,6 +94,7 @@ class SEPOTrainer(Trainer):
         )
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False
+        self.train_dataset = train_dataset  # type: ignore[assignment]
         self.objective = objective or build_objective(args)
         self.reference = reference or reference_for(policy, args, self.objective)
         self.collector = Collector(
@@ -97,29 +103,45 @@ class SEPOTrainer(Trainer):
             objective=self.objective,
             advantage=advantage or build_advantage(args),
             rewards=rewards_for(reward_funcs, args, reward_processing_classes).to(self.args.device),
-            prompts=prompts_for(train_dataset, processing_class, args.max_completion_length, policy.length),
+            prompts=self._prompts(train_dataset, policy),
             seed=args.seed,
             group=args.num_generations,
             beta=args.beta,
             reference=self.reference,
             gather=self._gather if self.accelerator.num_processes > 1 else alone,
         )
-        self.stream = ExperienceStream(
-            self.collector, self._layout(args), train_dataset, args.shuffle_dataset, self._note, lambda: self.state
+        self.run_folder = RunFolder(Path(str(args.output_dir)))
+        self._prepare_stream(args, train_dataset)
+        self._add_callbacks(policy)
+
+    def _prepare_stream(self, args: SEPOConfig, rows: Sequence[Row] | None) -> None:
+        layout = Layout(
+            micro=args.per_device_train_batch_size,
+            group=args.num_generations,
+            accumulation=args.gradient_accumulation_steps,
+            per_collection=args.steps_per_generation or args.gradient_accumulation_steps,
+            iterations=args.num_iterations,
+            world=self.accelerator.num_processes,
+            rank=self.accelerator.process_index,
         )
-        if train_dataset is None and args.max_steps <= 0:
+        if rows is None and args.max_steps <= 0:
             raise ValueError(
                 "Without a train_dataset there are no epochs: set max_steps to the number of optimizer steps."
             )
-        self.ledger = Ledger()
-        self.run_folder = RunFolder(Path(str(args.output_dir)))
-        self.interrupt = StopOnInterrupt()
-        self.add_callback(self.interrupt)
-        self.add_callback(WriteMetrics(self.run_folder))
+        self.collector.require_comparison(layout.groups)
+        self.stream = ExperienceStream(
+            self.collector, layout, rows, args.shuffle_dataset, self._note, lambda: self.state
+        )
+        self.progress = Progress(self.stream, self.collector.policy.meter, self.reference)
+
+    def _add_callbacks(self, policy: Denoiser) -> None:
+        self.interrupt = StopOnInterrupt(self._on_any_process)
+        self.guard = FiniteGuard(policy.network, self.run_folder.path, ADVICE)
+        timer = TimeSteps(self.progress.ledger.note)
+        for callback in (timer, self.interrupt, self.guard, WriteMetrics(self.run_folder)):
+            self.add_callback(callback)
         if isinstance(self.reference, Synced):
             self.add_callback(FollowPolicy(self.reference, policy.network))
-        self._latest: Collected | None = None
-        self._inputs: list[Experience] = []
 
     @property
     def policy(self) -> Denoiser:
@@ -131,17 +153,17 @@ class SEPOTrainer(Trainer):
         """As in transformers. `resume_from_checkpoint=True` finds the last complete checkpoint of output_dir.
 
         Raises:
-            ValueError: there is nothing to resume from.
+            ValueError: there is nothing to resume from, or what there is does not fit.
             NonFiniteError: a loss or gradient is not finite.
+            OSError: a file could not be written.
         """
-        checkpoint = self._checkpoint(resume_from_checkpoint)
+        checkpoint = asked_for(resume_from_checkpoint, self.run_folder.path)
+        if checkpoint is None:
+            self.progress.restart()
+        else:
+            self.progress.restore(checkpoint, self.args.process_index)
         if self.accelerator.is_main_process:
-            if checkpoint is None:
-                start_run(self.run_folder.path, self.args.to_sanitized_dict())
-            else:
-                resume_run(self.run_folder, int(checkpoint.name.split("-")[-1]))
-        if checkpoint is not None:
-            self._restore(checkpoint)
+            open_folder(self.run_folder, checkpoint, self.args.to_sanitized_dict())
         with self.interrupt.listening():
             return super().train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint), **kwargs)
 
@@ -150,8 +172,10 @@ class SEPOTrainer(Trainer):
         return DataLoader(self.stream, batch_size=None, collate_fn=_identity)
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, None]:
-        self._inputs = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
-        return self._inputs, None
+        """None after the last step: a finished run that is resumed is finished."""
+        count = num_batches if self.state.global_step < self.state.max_steps else 0
+        self.guard.inputs = [batch for _, batch in zip(range(count), epoch_iterator, strict=False)]
+        return list(self.guard.inputs), None
 
     def compute_loss(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
         """The objective at the views of a micro-batch of `Experience`."""
@@ -161,100 +185,76 @@ class SEPOTrainer(Trainer):
             with torch.no_grad(), self.reference.policy(self.policy) as policy:
                 reference = self.objective.read(policy, inputs.views)
         loss = self.objective.loss(new, inputs.old_reading(new), reference, inputs.advantage, inputs.views)
-        self.ledger.note({"loss": loss.value.item(), **{name: value.item() for name, value in loss.metrics.items()}})
-        self._require_finite("loss", loss.value.item(), [inputs])
+        value = loss.value.item()
+        self.guard.require("loss", value, self.state.global_step, self.args.process_index, [inputs])
+        self.progress.ledger.note({"loss": value, **{name: each.item() for name, each in loss.metrics.items()}})
+        self.progress.losses.note({"train_loss": value})
         return loss.value
 
     def floating_point_ops(self, inputs: Any) -> int:
         return 0
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """Before clipping; releases of transformers without this call leave it to the guard, after clipping."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         if norm is not None and not self.args.fp16:
-            self._require_finite("gradient norm", float(norm), self._inputs)
+            self.guard.require("gradient norm", float(norm), self.state.global_step, self.args.process_index)
         return norm
-
-    def _require_finite(self, what: str, value: float, inputs: list[Experience]) -> None:
-        require_finite(what, value, inputs, self.run_folder.path, self.state.global_step, self.args.process_index)
 
     # ------------------------------------------------------------------------------------------------- logging
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Loss and train_loss are ours: they outlive a resume, and are means over processes."""
         if "loss" in logs:
-            logs = {**logs, **self._settled()}
+            logs.update(self._over_processes(self.progress.ledger))
+            logs.update(self._evaluations())
             self._show_completions()
+        if "train_loss" in logs:
+            logs.update(self._over_processes(self.progress.losses))
         super().log(logs, start_time)
 
-    def _settled(self) -> dict[str, float]:
-        """What the ledgers of all processes hold, and the evaluations so far.
+    def _over_processes(self, ledger: Ledger) -> dict[str, float]:
+        noted = [ledger.settle()]
+        return Ledger.mean_of(gather_object(noted) if self.accelerator.num_processes > 1 else noted)
 
-        The loss is ours: it outlives a resume.
-        """
+    def _evaluations(self) -> dict[str, float]:
         meter = self.policy.meter
-        noted = [self.ledger.settle()]
         spent = torch.tensor([[meter.evaluations, meter.with_gradient]], device=self.args.device)
         evaluations, with_gradient = self.collector.gather(spent).sum(0).tolist()
-        means = Ledger.mean_of(gather_object(noted) if self.accelerator.num_processes > 1 else noted)
-        return {**means, "network_evaluations": evaluations, "network_evaluations_with_gradient": with_gradient}
+        return {"network_evaluations": evaluations, "network_evaluations_with_gradient": with_gradient}
 
     def _note(self, collected: Collected) -> None:
-        self.ledger.note(collected.metrics)
-        self._latest = collected
+        self.progress.ledger.note(collected.metrics)
+        self.progress.unshown = completions_table(collected, self.state.global_step)
 
     def _show_completions(self) -> None:
-        if self._latest is None or not self.accelerator.is_main_process:
+        if self.progress.unshown is None or not self.accelerator.is_main_process:
             return
-        table = completions_table(self._latest, self.state.global_step)
+        table = replace(self.progress.unshown, step=self.state.global_step)
         if self.args.save_completions:
             write_completions(self.run_folder, table)
         if self.args.log_completions:
             print_completions(table, self.args.num_completions_to_print)
-        self._latest = None
+        self.progress.unshown = None
 
     # ------------------------------------------------------------------------------------------------ checkpoints
-    def _checkpoint(self, asked: str | bool | None) -> Path | None:
-        if asked is None or asked is False:
-            return None
-        found = last_complete(self.run_folder.path) if asked is True else Path(asked)
-        if found is None:
-            raise ValueError(
-                f"There is no complete checkpoint in {self.args.output_dir} to resume from; train without resuming."
-            )
-        if not found.is_dir():
-            raise ValueError(
-                f"resume_from_checkpoint={str(asked)!r} is not a folder; give a checkpoint-N folder, or True for the "
-                "last."
-            )
-        return found
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        folder = checkpoint_folder(self._get_output_dir(trial), self.state.global_step)
+        with writing(folder, self.args.should_save):
+            super()._save_checkpoint(model, trial)
 
     def _save_rng_state(self, output_dir: str) -> None:
         """Called before trainer_state.json, which marks the checkpoint complete."""
         super()._save_rng_state(output_dir)
-        folder = Path(output_dir)
-        position, tensors = self.stream.state()
-        meter = self.policy.meter
-        state = {
-            "position": position,
-            "ledger": self.ledger.state(),
-            "meter": {"evaluations": meter.evaluations, "with_gradient": meter.with_gradient},
-        }
-        save_stream(folder, self.args.process_index, state, tensors)
-        if self.accelerator.is_main_process and self.reference is not None and self.reference.network is not None:
-            save_reference(folder, self.reference.network)
+        self.progress.save(Path(output_dir), self.args.process_index, bool(self.args.save_completions))
+        if self.accelerator.is_main_process:
+            sign(Path(output_dir), self.run_folder.path)
         self.accelerator.wait_for_everyone()
 
-    def _restore(self, folder: Path) -> None:
-        state, tensors = load_stream(folder, self.args.process_index)
-        self.stream.restore(state["position"], tensors)
-        self.ledger.restore(state["ledger"])
-        meter: Meter = self.policy.meter
-        meter.evaluations, meter.with_gradient = state["meter"]["evaluations"], state["meter"]["with_gradient"]
-        if self.reference is not None and self.reference.network is not None:
-            load_reference(folder, self.reference.network)
-
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        super()._save(output_dir, state_dict)
-        if self.args.should_save:
-            write_metadata(self.policy, output_dir or self.run_folder.path)
+        if not in_a_family(self.policy):
+            super()._save(output_dir, state_dict)
+        elif self.args.should_save:
+            write_model(self.policy, output_dir or self.run_folder.path, self.processing_class, self.args)
 
     # ------------------------------------------------------------------------------------------------- evaluation
     def evaluate(
@@ -262,33 +262,38 @@ class SEPOTrainer(Trainer):
     ) -> dict[str, float]:
         """Mean rewards on the rows of eval_dataset, num_generations_eval sequences each; shared among the processes.
 
+        Of a dictionary of datasets, each under its own name. Rows without columns, [{}] * 64, are sequences without
+        prompts.
+
         Raises:
             ValueError: there are no rows.
         """
         rows: Any = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(rows, Mapping):
+            parts = [self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}") for name, part in rows.items()]
+            return {name: value for part in parts for name, value in part.items()}
+        require_rows(rows)
         group = self.args.num_generations_eval or self.args.num_generations
         at_once = max(self.args.per_device_eval_batch_size // group, 1)
-        totals = rewards_on(rows, self.collector, self.stream.layout, group, at_once, self.state)
+        prompts = self._prompts(rows, self.policy) if rows[0] else self.collector.prompts
+        collector = replace(self.collector, prompts=prompts)
+        totals = rewards_on(rows, collector, self.stream.layout, group, at_once, self.state)
         everyone = gather_object(totals) if self.accelerator.num_processes > 1 else totals
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in Ledger.mean_of(everyone).items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def _prompts(self, rows: Sequence[Row] | None, policy: Denoiser) -> Prompts:
+        tokenizer: Any = self.processing_class
+        return prompts_for(rows, tokenizer, self.args.max_completion_length, policy.length, lengths_of(policy))
+
     def _gather(self, values: Tensor) -> Tensor:
         gathered: Any = self.accelerator.gather(values)
         return gathered
 
-    def _layout(self, args: SEPOConfig) -> Layout:
-        return Layout(
-            micro=args.per_device_train_batch_size,
-            group=args.num_generations,
-            accumulation=args.gradient_accumulation_steps,
-            per_collection=args.steps_per_generation or args.gradient_accumulation_steps,
-            iterations=args.num_iterations,
-            world=self.accelerator.num_processes,
-            rank=self.accelerator.process_index,
-        )
+    def _on_any_process(self, flag: bool) -> bool:
+        return bool(self.collector.gather(torch.tensor([flag], device=self.args.device)).any())
 
 
 def _identity(value: Any) -> Any:

@@ -1,0 +1,104 @@
+"""Progress: what a run knows beside its weights and what transformers keeps.
+
+Its place in the stream of experience, the log line that is open, the evaluations counted, and a reference that moves.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, load_model, save_file, save_model
+
+from sepo.diffusion.denoiser import Meter
+from sepo.runs import Completions, RunFolder, completion_steps, read_completions, write_completions
+from sepo.training.ledger import Ledger
+from sepo.training.reference import Reference
+from sepo.training.stream import ExperienceStream
+
+REFERENCE = "reference.safetensors"
+
+
+@dataclass
+class Progress:
+    """ledger: of the open log line; losses: of the whole run; unshown: the last collection, not yet in a log line."""
+
+    stream: ExperienceStream
+    meter: Meter
+    reference: Reference | None
+    ledger: Ledger = field(default_factory=Ledger)
+    losses: Ledger = field(default_factory=Ledger)
+    unshown: Completions | None = None
+
+    def restart(self) -> None:
+        """A new run: from the first prompt, with nothing noted."""
+        self.stream.restart()
+        self.ledger.settle()
+        self.losses.settle()
+        self.unshown = None
+
+    def save(self, folder: Path, rank: int, completions: bool) -> None:
+        """One process's part; the first process also writes the reference and, if asked, the completions."""
+        folder.mkdir(parents=True, exist_ok=True)
+        position, tensors = self.stream.state()
+        state = {
+            "position": position,
+            "sizes": self._sizes(),
+            "ledger": self.ledger.state(),
+            "losses": self.losses.state(),
+            "meter": asdict(self.meter),
+        }
+        save_file(tensors, folder / f"stream_{rank}.safetensors")
+        (folder / f"stream_{rank}.json").write_text(json.dumps(state))
+        if rank:
+            return
+        if self.reference is not None and self.reference.network is not None:
+            save_model(self.reference.network, str(folder / REFERENCE))
+        if completions and self.unshown is not None:
+            write_completions(RunFolder(folder), replace(self.unshown, step=0))
+
+    def restore(self, folder: Path, rank: int) -> None:
+        """
+        Raises:
+            ValueError: the checkpoint was saved without it, or by a run of other sizes.
+        """
+        state = self._read(folder, rank)
+        self.stream.restore(state["position"], load_file(folder / f"stream_{rank}.safetensors"))
+        self.ledger.restore(state["ledger"])
+        self.losses.restore(state["losses"])
+        self.meter.evaluations = state["meter"]["evaluations"]
+        self.meter.with_gradient = state["meter"]["with_gradient"]
+        if self.reference is not None and self.reference.network is not None:
+            if not (folder / REFERENCE).is_file():
+                raise ValueError(
+                    f"{folder} holds no {REFERENCE}, because the run that saved it had no reference that moves: resume "
+                    "with sync_ref_model as it was."
+                )
+            load_model(self.reference.network, folder / REFERENCE)
+        kept = RunFolder(folder)
+        self.unshown = read_completions(kept) if rank == 0 and completion_steps(kept) else None
+
+    def _sizes(self) -> dict[str, int]:
+        """All that a place in the stream depends on, as users know it."""
+        rows = self.stream.dataset
+        return {**self.stream.layout.public(), "rows of train_dataset": 0 if rows is None else len(rows)}
+
+    def _read(self, folder: Path, rank: int) -> dict[str, Any]:
+        path = folder / f"stream_{rank}.json"
+        if not path.is_file():
+            raise ValueError(
+                f"{folder} cannot be resumed by process {rank}: it has no {path.name}. It was saved with "
+                "save_only_model=True or by fewer processes; resume with as many processes, or start a new run from "
+                "its weights."
+            )
+        state = json.loads(path.read_text())
+        now = self._sizes()
+        changed = [f"{name} = {now[name]} (was {was})" for name, was in state["sizes"].items() if now[name] != was]
+        if changed:
+            raise ValueError(
+                f"{folder} was saved by a run with other sizes: {', '.join(changed)}. Its place in the stream of "
+                "prompts has no meaning here; resume with the sizes as they were, or start a new run from its weights."
+            )
+        return state
