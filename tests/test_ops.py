@@ -30,6 +30,26 @@ def test_draw_resolves_a_token_of_one_in_a_hundred_million() -> None:
     assert draw(probabilities, torch.tensor([1.1e-8], dtype=torch.double)).item() == 1
 
 
+@pytest.mark.parametrize("vocab", [1025, 2048, 3000])
+def test_a_draw_by_blocks_is_the_draw_from_the_whole_cumulative_sum(vocab: int) -> None:
+    generator = torch.Generator().manual_seed(vocab)
+    probabilities = torch.rand(200, vocab, generator=generator, dtype=torch.double)
+    probabilities *= torch.rand(200, vocab, generator=generator) < 0.02
+    uniform = torch.rand(200, generator=generator, dtype=torch.double)
+    uniform[:2] = torch.tensor([0.0, 1 - 2**-53], dtype=torch.double)
+    cumulative = probabilities.cumsum(-1)
+    whole = (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(-1)
+    assert torch.equal(draw(probabilities, uniform), whole)
+    assert (pick(probabilities.float(), draw(probabilities.float(), uniform)) > 0).all()
+
+
+def test_a_draw_by_blocks_resolves_rare_tokens_within_and_between_blocks() -> None:
+    probabilities = torch.zeros(1, 5000)
+    probabilities[0, [0, 1, 4999]] = torch.tensor([1e-8, 1.0, 1e-8])
+    for uniform, token in ((0.9e-8, 0), (1.1e-8, 1), (1 - 1.1e-8, 1), (1 - 0.9e-8, 4999)):
+        assert draw(probabilities, torch.tensor([uniform], dtype=torch.double)).item() == token
+
+
 def test_pick_and_rows_gather_what_their_names_say() -> None:
     values = torch.arange(24.0).view(2, 3, 4)
     assert pick(values, torch.tensor([[0, 1, 2], [3, 2, 1]])).tolist() == [[0.0, 5.0, 10.0], [15.0, 18.0, 21.0]]

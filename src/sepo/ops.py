@@ -10,6 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
+BLOCK = 256
+"""Categories that `draw` takes together in a large vocabulary."""
+
 
 @dataclass(frozen=True, eq=False)
 class Chance:
@@ -52,11 +55,30 @@ class Chance:
 def draw(probabilities: Float[Tensor, "*sites vocab"], uniform: Float[Tensor, "*sites"]) -> Int[Tensor, "*sites"]:
     """One category per row by inverting the cumulative sum in float64; rows need not be normalised.
 
-    A category of probability zero is never drawn: the first index whose cumulative sum exceeds u * total has mass.
+    A category of probability zero is never drawn. Over a large vocabulary a block of categories is drawn first and then
+    one of it, so that the float64 sums run over the blocks and over one block, not over a copy of everything.
     """
-    cumulative = probabilities.double().cumsum(-1)
-    threshold = uniform.double().unsqueeze(-1) * cumulative[..., -1:]
-    return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1).clamp_max(probabilities.shape[-1] - 1)
+    vocab = probabilities.shape[-1]
+    if vocab <= 4 * BLOCK:
+        return _search(probabilities, uniform.double())[0]
+    full = vocab - vocab % BLOCK
+    blocks = probabilities[..., :full].unflatten(-1, (-1, BLOCK)).sum(-1)
+    mass = torch.cat((blocks, probabilities[..., full:].sum(-1, keepdim=True)), dim=-1)
+    block, rest = _search(mass, uniform.double())
+    places = block.unsqueeze(-1) * BLOCK + torch.arange(BLOCK, device=block.device)
+    within = probabilities.gather(-1, places.clamp_max(vocab - 1)).masked_fill(places >= vocab, 0.0)
+    return (block * BLOCK + _search(within, rest)[0]).clamp_max(vocab - 1)
+
+
+def _search(mass: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """The first index whose cumulative sum exceeds u * total, and where in [0, 1) of its mass the threshold lies."""
+    mass = mass.double()
+    cumulative = mass.cumsum(-1)
+    threshold = uniform.unsqueeze(-1) * cumulative[..., -1:]
+    index = torch.searchsorted(cumulative, threshold, right=True).clamp_max(mass.shape[-1] - 1)
+    own = mass.gather(-1, index)
+    passed = threshold - (cumulative.gather(-1, index) - own)
+    return index.squeeze(-1), (passed / own).clamp(0.0, 1 - 2.0**-53).squeeze(-1)
 
 
 def pick(values: Float[Tensor, "*sites vocab"], tokens: Int[Tensor, "*sites"]) -> Float[Tensor, "*sites"]:

@@ -126,9 +126,7 @@ class Denoiser:
         ruled_out = [*self.banned, *([self.process.mask] if isinstance(self.process, Absorbing) else [])]
         if not ruled_out:
             return logits
-        impossible = torch.zeros(self.process.size, dtype=torch.bool, device=logits.device)
-        impossible[ruled_out] = True
-        return logits.masked_fill(impossible, -torch.inf)
+        return logits.index_fill(-1, torch.tensor(ruled_out, device=logits.device), -torch.inf)
 
     def log_posterior(
         self, xt: Tokens, t: Time, attend: Sites | None = None, sites: Int[Tensor, "batch k"] | None = None

@@ -168,9 +168,9 @@ class Absorbing(Process):
 
     def carry_over(self, log_posterior: LogProbs, xt: Tokens) -> LogProbs:
         """A site that is not masked is known: one-hot at its token (SUBS, arXiv 2406.07524, section 3.2.3)."""
-        ids = torch.arange(self.size, device=xt.device)
-        known = torch.where(ids == xt.unsqueeze(-1), 0.0, -torch.inf).to(log_posterior.dtype)
-        return torch.where((xt == self.mask).unsqueeze(-1), log_posterior, known)
+        known, here = (xt != self.mask).unsqueeze(-1), xt.unsqueeze(-1)
+        certain = log_posterior.gather(-1, here).masked_fill(known, 0.0)
+        return log_posterior.masked_fill(known, -torch.inf).scatter_(-1, here, certain)
 
     def reveal_probability(self, t: Time, s: Time) -> PerSequence:
         """(alpha_s - alpha_t) / (1 - alpha_t): the chance that a mask at t is a token at s, whatever the network."""

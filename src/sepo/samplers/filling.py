@@ -38,16 +38,17 @@ def fill(
     drawn = chance.uniform(canvas.tokens.shape[1])
     ranked = order.argsort(dim=1, stable=True)
     count = order.new_zeros(len(order), times.shape[1] + 1).scatter_add(1, order + 1, torch.ones_like(order))
-    first = count.cumsum(1) - count
+    first, count = (count.cumsum(1) - count)[:, 1:], count[:, 1:]
+    active_first = (count == 0).to(torch.int8).argsort(dim=0, stable=True)
+    sizes = torch.stack(((count > 0).sum(0), count.amax(0)), dim=1).tolist()  # the only wait for the device
     x = move.x
-    for step in range(times.shape[1]):
+    for step, (active, most) in enumerate(sizes):
         t = times[:, step].to(move.t.dtype)
         log_prob = torch.zeros_like(move.log_prob)
-        here = count[:, step + 1].nonzero().squeeze(1)
-        if len(here):
-            most = int(count[here, step + 1].max())
-            places = first[here, step + 1, None] + torch.arange(most, device=x.device)
-            sites = ranked[here].gather(1, places.clamp_max(x.shape[1] - 1))
+        if active:
+            here = active_first[:active, step]
+            place = torch.arange(most, device=x.device)
+            sites = ranked[here].gather(1, (first[here, step, None] + place).clamp_max(x.shape[1] - 1))
             appears = order[here].gather(1, sites) == step
             attend = None if canvas.attend is None else canvas.attend[here]
             law = policy.log_posterior(x[here], t[here], attend, sites)
