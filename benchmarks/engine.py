@@ -1,9 +1,9 @@
 """Where the time of a training step goes, what a rollout costs beside its forwards, and the memory at the peak.
 
-Each case is a real SEPOTrainer run with random weights: first-hitting rollouts in few steps, next-site reading of a few of their
-states, a log line per step. The share outside the network is everything but its forward and its backward. A rollout is
-compared with the bare forwards that it made, on the same inputs, interleaved. On one CPU thread seconds are of the
-process's CPU, else of the wall; figures are medians over steps or repeats.
+Each case is a real SEPOTrainer run with random weights: first-hitting rollouts in few steps, next-site reading of a few
+of their states, a log line per step. The share outside the network is everything but its forward and its backward. A
+rollout is compared with the bare forwards that it made, on the same inputs, interleaved. On one CPU thread seconds are
+of the process's CPU, else of the wall; figures are medians over steps or repeats.
 
     python benchmarks/engine.py [--cases 10M 85M 10M-50k 85M-50k digits] [--device cuda --bf16] [--toy]
                                                                                        writes runs/bench/engine.json
@@ -30,7 +30,6 @@ from stopwatch import BACKWARD, FORWARD, SECTIONS, Clock, Laps, Stopwatch
 from torch import nn
 from transformers import PrinterCallback
 
-from sepo import SEPOConfig, SEPOTrainer
 from sepo.diffusion.canvas import Canvas
 from sepo.diffusion.denoiser import Denoiser, evaluating
 from sepo.diffusion.process import Absorbing
@@ -38,6 +37,7 @@ from sepo.models.families import as_denoiser
 from sepo.models.networks.dit import DiT, DiTConfig
 from sepo.ops import Chance
 from sepo.samplers import FirstHitting, roll
+from sepo.training import SEPOConfig, SEPOTrainer
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def training_step(case: Case, policy: Denoiser, settings: Settings) -> dict[str,
             states=case.states,
             beta=case.beta,
             learning_rate=1e-4,
-            logging_steps=1,
+            logging_steps=1.0,
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
@@ -267,9 +267,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "device": torch.cuda.get_device_name(settings.device)
-        if settings.device != "cpu"
-        else platform.processor() or platform.machine(),
+        "processor": platform.machine() if settings.device == "cpu" else torch.cuda.get_device_name(settings.device),
         "seconds": "wall" if settings.clock.wall else "CPU",
     }
     cases = TOY if given.toy else {name: CASES[name] for name in given.cases}

@@ -1,4 +1,4 @@
-"""A stopwatch that charges every moment to the innermost section that is open, and hooks that open sections in a trainer."""
+"""A stopwatch that charges every moment to the innermost open section, and hooks that open sections in a trainer."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Stopwatch:
         return wrapper
 
     def network(self, call: Call) -> Call:
-        """`call` charged to the network; when its gradient arrives at the logits, the backward becomes the network's."""
+        """`call` charged to the network; once the gradient arrives at its logits, so is the backward."""
 
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             with self.section(FORWARD):
