@@ -9,6 +9,7 @@ import torch
 
 from sepo.evaluation.exact import (
     all_paths,
+    best_law,
     expected_reward,
     first_hitting_law,
     kernel_law,
@@ -140,6 +141,33 @@ def test_the_optimum_beats_every_other_law() -> None:
     assert value(best) == pytest.approx(float(beta * (reference * (reward / beta).exp()).sum().log()))
     for share in (0.0, 0.5, 0.9, 0.99):
         assert value(share * best + (1 - share) * reference) < value(best)
+
+
+def test_the_best_policy_has_the_optimum_as_its_law_if_the_reference_is_consistent() -> None:
+    reward, beta = parity(SMALL), 0.25
+    distances = {}
+    for name, reference in denoisers(SMALL).items():
+        goal = optimum(first_hitting_law(reference, SMALL).detach(), reward, beta)
+        distances[name] = float(total_variation(best_law(reference, SMALL, reward, beta), goal))
+    assert distances["ideal"] < 1e-12
+    assert 1e-4 < distances["noisy"] < distances["arbitrary"] < 0.1
+
+
+def test_the_best_policy_cannot_be_improved() -> None:
+    """The gradient of E[R] - beta path KL vanishes there, on an inconsistent reference too."""
+    reward, beta, reference = parity(SMALL), 0.25, denoisers(SMALL)["noisy"]
+    policy = random_table(SMALL, spread=0.0)
+    optimizer = torch.optim.LBFGS(policy.network.parameters(), max_iter=300, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = beta * path_divergence(policy, reference, SMALL) - expected_reward(policy, SMALL, reward)
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    found = first_hitting_law(policy, SMALL).detach()
+    assert float(total_variation(found, best_law(reference, SMALL, reward, beta))) < 1e-4
 
 
 def test_total_variation_of_disjoint_laws_is_one() -> None:

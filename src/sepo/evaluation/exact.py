@@ -25,7 +25,7 @@ from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.likelihood import path_log_prob
 from sepo.diffusion.process import Absorbing
 from sepo.diffusion.rollout import MaskedPath
-from sepo.evaluation.worlds import Law, World, at_time
+from sepo.evaluation.worlds import Law, Table, World, at_time, look_up
 from sepo.ops import divergence
 from sepo.samplers import KernelSampler
 
@@ -110,6 +110,31 @@ def path_divergence(policy: Denoiser, reference: Denoiser, world: World) -> Floa
 def optimum(reference: Law, reward: Law, beta: float) -> Law:
     """p_ref exp(R / beta) / Z, where p_ref is the law of the reference sampler; beta is reward per nat."""
     return (reference.log() + reward / beta).softmax(0)
+
+
+@torch.no_grad()
+def best_law(reference: Denoiser, world: World, reward: Law, beta: float) -> Law:
+    """The law of the policy that maximises E[R] - beta KL(path || reference's path), one site per step.
+
+    It is `optimum` if the reference is consistent, else only nearly, because no policy chooses the order of the sites.
+
+    By values of states, from the last to the first: V(z) = mean over masked sites of
+    beta log sum_v p_ref(v | z) exp(V(z with site i set to v) / beta), and p(v | z) proportional to the summand.
+    """
+    log_posterior, masked = _log_posterior(reference, world), world.states == world.letters
+    value = torch.zeros(len(world.states), dtype=log_posterior.dtype)
+    value[world.state_index(world.sequences)] = reward.to(value.dtype)
+    logits = torch.zeros_like(log_posterior)
+    for left in range(1, world.length + 1):
+        for site in range(world.length):
+            here = (masked[:, site] & (masked.sum(1) == left)).nonzero().squeeze(1)
+            stride = (world.letters + 1) ** (world.length - 1 - site)
+            ahead = here.unsqueeze(1) + stride * (torch.arange(world.letters) - world.letters)
+            tilted = log_posterior[here, site, : world.letters] + value[ahead] / beta
+            logits[here, site, : world.letters] = tilted
+            value[here] += beta * tilted.logsumexp(1) / left
+    best = Denoiser(Table(world, logits), world.absorbing(), look_up)
+    return first_hitting_law(best, world)
 
 
 def kl(law: Law, reference: Law) -> Float[Tensor, ""]:
