@@ -2,7 +2,7 @@
 
 Everything is enumerated in a world of 3 letters and 5 sites: paths, tokens, masks, and which states are read. The
 policy is the first-hitting sampler of the ideal denoiser of a Markov chain, with normal noise on its logits. Every
-masked state has parameters of its own, so that a reading moves only the states it reads: `finished` those with one mask.
+masked state has parameters of its own, so that a reading moves only the states it reads (`finished`: one mask).
 Bias: |mean - exact| / |exact|, for returns less their mean, and with a constant of one standard deviation left in.
 Variance: trace of the covariance of one sequence's gradient / |exact|^2, times the network evaluations that it costs.
 
@@ -189,13 +189,11 @@ def main() -> None:
         found = table(noise, REWARDS[arguments.reward], arguments.seeds)
         results[str(noise)] = {name: vars(each) for name, each in found.items()}
         print(f"\nnoise on the logits {noise}" + (": the ideal denoiser" if noise == 0 else ""))
-        print(
-            f"{'reading':24}{'evaluations':>12}{'bias':>10}{'+ constant':>12}{'cosine':>9}{'variance x evaluations':>24}"
-        )
+        print(f"{'reading':24}{'evaluations':>12}{'bias':>10}{'+ constant':>12}{'cosine':>9}{'var x evaluations':>19}")
         for name, each in found.items():
             print(
                 f"{name:24}{each.evaluations:>12}{each.bias:>10.4f}{each.bias_with_constant:>12.4f}"
-                f"{each.cosine:>9.4f}{each.variance_times_evaluations:>24.1f}"
+                f"{each.cosine:>9.4f}{each.variance_times_evaluations:>19.1f}"
             )
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(results, indent=2))
