@@ -74,7 +74,8 @@ class ShowProgress(TrainerCallback):
             if self.task is not None:
                 self.bar.stop()
             trainer.remove_callback(self)
-        say(f"  {trainer.state.global_step} steps in {seconds(time.monotonic() - self.started)}, {self.news}")
+        took = f"{trainer.state.global_step} steps in {seconds(time.monotonic() - self.started)}"
+        say(f"  {', '.join(filter(None, (took, self.news)))}")
 
     @property
     def news(self) -> str:

@@ -2,7 +2,7 @@
 
 It is two commands with recipes that anyone can run, and a page that says what came of them:
 
-    sepo pretrain digits_pretrain --output_dir runs/demo/pretrained
+    sepo pretrain digits --output_dir runs/demo/pretrained
     sepo finetune digits --model runs/demo/pretrained --output_dir runs/demo
 """
 
@@ -86,7 +86,7 @@ def run(words: Sequence[str]) -> int:
 
 def pretrain_words(what: Demo, base: Path) -> list[str]:
     quick = [*QUICK_PRETRAIN, *SMALL_FOREST] if what.quick else []
-    return ["digits_pretrain", "--output_dir", str(base), *_common(what), *quick]
+    return ["digits", "--output_dir", str(base), *_common(what), *quick]
 
 
 def finetune_words(what: Demo, base: Path, beta: float | None = None, output: Path | None = None) -> list[str]:

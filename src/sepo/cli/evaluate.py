@@ -24,6 +24,7 @@ from sepo.rewards import Rewards
 from sepo.runs.plain import plain, to_json, write_json
 from sepo.tasks import Task
 from sepo.training.examples import Examples
+from sepo.training.policy import lengths_of
 from sepo.training.prompts import prompts_for
 
 
@@ -122,7 +123,7 @@ def worth(policy: Denoiser, what: Evaluate, task: Task | None, tokenizer: Any) -
         rows = read_rows(what.dataset, what.dataset_split)
     names = [what.reward] if isinstance(what.reward, str) else what.reward or []
     functions = [reward_named(name) for name in names] or [task.reward if task is not None else None]
-    prompts = prompts_for(rows, tokenizer, what.max_completion_length, policy.length)
+    prompts = prompts_for(rows, tokenizer, what.max_completion_length, policy.length, lengths_of(policy))
     sampler = sampler_named(what.sampler, what.steps)
     judged = Judge(prompts, rows, sampler, Rewards.of(functions).to(policy.device), task, what.num, what.seed)(policy)
     found: dict[str, Any] = {"samples": len(judged.samples), "reward": judged.reward}

@@ -22,10 +22,10 @@ def model_named(name: str, device: str | None = None, **options: Any) -> Denoise
         ValueError: it cannot be loaded; if a shipped recipe makes it, the message says which.
     """
     if not Path(name).exists():
-        for recipe in map(recipes.read, recipes.shipped()):
-            if Path(str(recipe.options.get("output_dir"))) == Path(name):
-                verb = "pretrain" if "model" not in recipe.options else "finetune"
-                raise ValueError(f"There is no model {name!r} yet: `sepo {verb} {recipe.name}` makes it.")
+        for command in ("pretrain", "finetune"):
+            for recipe in recipes.shipped(command):
+                if Path(str(recipes.read(recipe, command).options.get("output_dir"))) == Path(name):
+                    raise ValueError(f"There is no model {name!r} yet: `sepo {command} {recipe}` makes it.")
     return load(name, device, **options)
 
 

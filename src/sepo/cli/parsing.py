@@ -62,7 +62,9 @@ def parse(grammar: Grammar, words: Sequence[str]) -> Given:
         raise Answered
     asked = [word for word in words if word != "--print_config"]
     argument, spoken = _split(grammar, asked)
-    recipe = recipes.read(argument) if grammar.takes_recipe and argument is not None else Recipe("", "")
+    recipe = (
+        recipes.read(argument, grammar.command) if grammar.takes_recipe and argument is not None else Recipe("", "")
+    )
     for name in recipe.options:
         _known(grammar, name, f"{recipe.source}: {name}")
     parser = grammar.parser()

@@ -65,8 +65,8 @@ GRAMMAR = Grammar(
     ),
     (
         "RECIPE",
-        f"a YAML file of these options, or a shipped recipe ({', '.join(recipes.shipped())}); options on the command "
-        "line override it",
+        f"a YAML file of these options, or a shipped recipe ({', '.join(recipes.shipped('pretrain'))}); options on the "
+        "command line override it",
     ),
 )
 

@@ -19,6 +19,7 @@ from sepo.cli.writing import as_lines, require_writable, write_samples
 from sepo.models import tokenizer_for
 from sepo.samplers import SAMPLERS, Sampler
 from sepo.tasks import Task
+from sepo.training.policy import lengths_of
 from sepo.training.prompts import prompts_for
 
 
@@ -105,7 +106,7 @@ def sampled(name: str, what: Sample, task: Task | None) -> Samples:
     if what.prompts is not None:
         rows = prompts_named(what.prompts)
         rows = [row for row in rows for _ in range(what.num)]
-    prompts = prompts_for(rows, tokenizer, what.max_completion_length, what.length or policy.length)
+    prompts = prompts_for(rows, tokenizer, what.max_completion_length, what.length or policy.length, lengths_of(policy))
     number = what.num if what.prompts is None else len(rows)
     sampler = sampler_named(what.sampler, what.steps)
     return draw_samples(policy, sampler, prompts, rows_for(rows, number), what.seed, what.batch_size)

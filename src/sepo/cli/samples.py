@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from sepo.rewards import Rewards, Scores
 from sepo.samplers import Sampler, roll
 from sepo.tasks import Task
 from sepo.training.prompts import Prompts, as_messages, completion_ids
+from sepo.training.rows import columns_of
 
 SAMPLING = 7
 """The purpose of these generators: they share nothing with those of training."""
@@ -45,8 +46,8 @@ class Samples:
 
     @property
     def tokens(self) -> Integer[np.ndarray, "sample length"]:
-        """The whole sequences of the first batch, whose lengths agree."""
-        return self.rollouts[0].x0.cpu().numpy()
+        """The whole sequences, with what was given, and padding where there is any."""
+        return torch.cat([rollout.x0 for rollout in self.rollouts]).cpu().numpy()
 
 
 @torch.no_grad()
@@ -55,21 +56,18 @@ def draw_samples(
 ) -> Samples:
     """One sample for each row. What a row gets depends on the seed and its place, not on `at_once`."""
     before, started = policy.meter.evaluations, time.monotonic()
-    asked: list[Any] = []
+    canvas, asked = prompts.canvas(rows), prompts.prompts(rows)
     completions: list[Any] = []
     ids: list[list[int]] = []
     rollouts: list[Rollout] = []
-    for places in _slices(len(rows), at_once):
-        part = [rows[place] for place in places]
-        chance = Chance.seeded(seed, places, 1, policy.device, SAMPLING)
-        rollout = roll(sampler, policy, prompts.canvas(part).to(policy.device), chance)
-        asked += prompts.prompts(part)
-        completions += as_messages(prompts.prompts(part), prompts.completions(rollout))
-        ids += completion_ids(rollout)
-        rollouts.append(rollout)
-    columns = {name: [row[name] for row in rows] for name in rows[0] if name not in ("prompt", "completion")}
-    spent = policy.meter.evaluations - before
-    return Samples(asked, completions, ids, columns, rollouts, spent, time.monotonic() - started)
+    for start in range(0, len(rows), at_once):
+        part = canvas[start : start + at_once].to(policy.device)
+        chance = Chance.seeded(seed, range(start, start + len(part)), 1, policy.device, SAMPLING)
+        rollouts.append(roll(sampler, policy, part, chance))
+        completions += prompts.completions(rollouts[-1])
+        ids += completion_ids(rollouts[-1])
+    spent, took = policy.meter.evaluations - before, time.monotonic() - started
+    return Samples(asked, as_messages(asked, completions), ids, columns_of(rows), rollouts, spent, took)
 
 
 def rows_for(rows: Sequence[Row] | None, number: int) -> list[Row]:
@@ -109,8 +107,3 @@ def frames(samples: Samples, policy: Denoiser, number: int, count: int) -> Integ
         moments = torch.linspace(0, rollout.states.shape[1] - 1, count, device=rollout.x0.device).round().long()
         return rollout.states[:, moments].cpu().numpy()
     raise ValueError(f"A {type(rollout).__name__} of a {type(policy.process).__name__} process has no states to show.")
-
-
-def _slices(size: int, step: int) -> Iterator[range]:
-    for start in range(0, size, step):
-        yield range(start, min(start + step, size))

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 SHIPPED = Path(__file__).parent
+PRETRAIN = "pretrain"
 
 
 @dataclass(frozen=True)
@@ -22,24 +23,28 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def shipped() -> list[str]:
-    """The recipes that come with the library."""
-    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+def shipped(command: str) -> dict[str, Path]:
+    """The recipes for a command that come with the library, by bare name: those for pretraining end in `_pretrain`."""
+    found = {}
+    for path in sorted(SHIPPED.glob("*.yaml")):
+        name = path.stem.removesuffix(f"_{PRETRAIN}")
+        if command == (PRETRAIN if name != path.stem else "finetune"):
+            found[name] = path
+    return found
 
 
-def read(name: str | Path) -> Recipe:
-    """A recipe by its path, or by the bare name of a shipped one.
+def read(name: str | Path, command: str) -> Recipe:
+    """A recipe by its path, or by the bare name of one that is shipped for the command.
 
     Raises:
         ValueError: there is none, or it is not a YAML mapping of option names to values.
     """
-    path = Path(name)
-    if str(name) in shipped():
-        path = SHIPPED / f"{name}.yaml"
+    known = shipped(command)
+    path = known.get(str(name).removesuffix(f"_{PRETRAIN}"), Path(name))
     if not path.is_file():
-        near = difflib.get_close_matches(str(name), shipped(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"shipped are {', '.join(shipped())}."
-        raise ValueError(f"There is no recipe {str(name)!r}: it is no file here, and no shipped recipe; {hint}")
+        near = difflib.get_close_matches(str(name), known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"shipped are {', '.join(known) or 'none'}."
+        raise ValueError(f"There is no recipe {str(name)!r}: it is no file here, and none that is shipped; {hint}")
     try:
         options = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
