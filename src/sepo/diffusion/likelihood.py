@@ -24,16 +24,21 @@ from sepo.ops import Chance
 from sepo.typing import Float, PerSequence, Sites, Tokens
 
 
-def path_log_prob(policy: Denoiser, path: MaskedPath, at_once: int = 256) -> Float[Tensor, "batch length"]:
+TOKENS_AT_ONCE = 16_384
+"""Tokens in a forward of `path_log_prob`, unless the path's own rows are more."""
+
+
+def path_log_prob(policy: Denoiser, path: MaskedPath, at_once: int | None = None) -> Float[Tensor, "batch length"]:
     """log p(x0_i | state before site i appeared), per site, 0 where given.
 
     Its sum is log p(path) up to the constant of the order. One network evaluation per state in which something
-    appeared; `at_once` of them per forward.
+    appeared; `at_once` of them per forward (None: as many rows as the rollout had, or short sequences together).
     """
     process = policy.process
     if not isinstance(process, Absorbing):
         raise ValueError(f"A masked path needs the absorbing process, but the model's is {type(process).__name__}.")
     row, step = path.active().nonzero(as_tuple=True)
+    at_once = max(len(path), TOKENS_AT_ONCE // path.x0.shape[1]) if at_once is None else at_once
     log_prob = torch.zeros_like(path.log_prob)
     for rows_, steps in zip(row.split(at_once), step.split(at_once), strict=True):
         part = path[rows_]
