@@ -103,18 +103,19 @@ def open_folder(run: RunFolder, checkpoint: Path | None, settings: Mapping[str, 
         shutil.copyfile(checkpoint / RUN, run.path / RUN)
 
 
-def sign(checkpoint: Path, output_dir: str | Path) -> None:
-    """Marks a checkpoint as one of the run in `output_dir`. Main process only."""
-    if (Path(output_dir) / RUN).is_file():
-        shutil.copyfile(Path(output_dir) / RUN, checkpoint / RUN)
-
-
 def write_model(policy: Denoiser, folder: str | Path, tokenizer: Any, args: TrainingArguments) -> None:
     """The network with its card, the tokenizer and the arguments."""
     save_pretrained(policy, folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
     torch.save(args, Path(folder) / TRAINING_ARGS_NAME)
+
+
+def sign(checkpoint: Path) -> None:
+    """Marks a checkpoint as one of the run in its parent folder."""
+    run = checkpoint.parent / RUN
+    if run.is_file():
+        shutil.copyfile(run, checkpoint / RUN)
 
 
 @contextmanager
@@ -124,9 +125,11 @@ def writing(checkpoint: Path, main: bool) -> Iterator[None]:
     Raises:
         OSError: it could not be written. What there is of it is removed, to make room.
     """
-    if main:
-        (checkpoint / STATE).unlink(missing_ok=True)
     try:
+        if main:
+            checkpoint.mkdir(parents=True, exist_ok=True)
+            (checkpoint / STATE).unlink(missing_ok=True)
+            sign(checkpoint)
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not _is_of_the_disk(error):

@@ -26,8 +26,9 @@ from sepo.ops import Chance
 from sepo.rewards import RewardError, Rewards, Scores, reward_metrics
 from sepo.samplers import Sampler, roll
 from sepo.training.experience import Experience, rollout_reading
-from sepo.training.prompts import Prompts, Row, as_messages, columns_of, completion_ids
+from sepo.training.prompts import Prompts, as_messages, completion_ids
 from sepo.training.reference import Reference
+from sepo.training.rows import Row, columns_of
 
 ROLLOUT, VIEWS = 0, 1
 """Purposes of a group's generators: the rollout, and the views of iteration i (VIEWS + i)."""

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from sepo.training.collector import Collector, alone
 from sepo.training.layout import Layout
-from sepo.training.prompts import Row, number_of
+from sepo.training.rows import Rows, number_of
 
 EVALUATION_SEED = 1_000_003
 """Added to the run seed, so that evaluation draws nothing that training draws."""
 
 
-def require_rows(rows: Sequence[Row] | None) -> None:
+def require_rows(rows: Rows | None) -> None:
     """
     Raises:
         ValueError: there are no rows.
@@ -24,7 +23,7 @@ def require_rows(rows: Sequence[Row] | None) -> None:
 
 
 def rewards_on(
-    rows: Sequence[Row], collector: Collector, layout: Layout, group: int, at_once: int, trainer_state: Any
+    rows: Rows, collector: Collector, layout: Layout, group: int, at_once: int, trainer_state: Any
 ) -> list[dict[str, float]]:
     """Rewards by name and in total, one record per sequence: `group` sequences on each of this process's share of the
     rows."""

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from sepo.diffusion.canvas import Canvas
 from sepo.diffusion.process import Absorbing, Process
+from sepo.training.rows import Row
 from sepo.training.tokens import chat_ids, end_id, padding_id, text_ids
-
-Row = Mapping[str, Any]
 
 
 def rows_of(canvas: Canvas) -> list[Row]:

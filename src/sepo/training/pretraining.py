@@ -36,14 +36,14 @@ from sepo.models import denoiser_for
 from sepo.ops import Chance
 from sepo.runs import RunFolder
 from sepo.training.callbacks import StopOnInterrupt, WriteMetrics
-from sepo.training.checkpoint import asked_for, checkpoint_folder, open_folder, sign, write_model, writing
+from sepo.training.checkpoint import asked_for, checkpoint_folder, open_folder, write_model, writing
 from sepo.training.evaluation import require_rows
-from sepo.training.examples import Examples, Row, require_known, rows_of
+from sepo.training.examples import Examples, require_known, rows_of
 from sepo.training.finite import FiniteGuard
 from sepo.training.launch import require_one_device, require_unsharded
 from sepo.training.ledger import Ledger
 from sepo.training.policy import in_a_family, lengths_of
-from sepo.training.prompts import number_of
+from sepo.training.rows import Row, Rows, number_of
 
 EMA, LEDGER = "ema.safetensors", "ledger.json"
 ADVICE = "A lower learning_rate or max_grad_norm usually helps; look at half precision, and at the data of that step."
@@ -86,8 +86,8 @@ class PretrainTrainer(Trainer):
         self,
         model: Denoiser | PreTrainedModel,
         args: PretrainConfig,
-        train_dataset: Sequence[Row] | Canvas,
-        eval_dataset: Sequence[Row] | Canvas | None = None,
+        train_dataset: Rows | Canvas,
+        eval_dataset: Rows | Canvas | Mapping[str, Rows] | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
@@ -227,10 +227,8 @@ class PretrainTrainer(Trainer):
         folder = Path(output_dir)
         noted = {"ledger": self.ledger.state(), "losses": self.losses.state()}
         (folder / f"{self.args.process_index}_{LEDGER}").write_text(json.dumps(noted))
-        if self.accelerator.is_main_process:
-            if self.average is not None:
-                save_model(self.average.network, str(folder / EMA))
-            sign(folder, self.run_folder.path)
+        if self.accelerator.is_main_process and self.average is not None:
+            save_model(self.average.network, str(folder / EMA))
         self.accelerator.wait_for_everyone()
 
     def _restart(self) -> None:

@@ -7,9 +7,9 @@ tokens to fill).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,11 +17,11 @@ from transformers import PreTrainedTokenizerBase
 
 from sepo.diffusion.canvas import Canvas
 from sepo.diffusion.rollout import Rollout
+from sepo.training.rows import Row, Rows, number_of
 from sepo.training.tokens import chat_ids, decoded, end_id, padding_id, text_ids
 
-Row = Mapping[str, Any]
 
-
+@runtime_checkable
 class Prompts(Protocol):
     """How rows become canvases and completions. `conditional`: whether the rows of a group share a prompt."""
 
@@ -159,7 +159,7 @@ class Infill:
 
 
 def prompts_for(
-    dataset: Sequence[Row] | None,
+    dataset: Rows | None,
     tokenizer: PreTrainedTokenizerBase | None,
     completion_length: int,
     max_length: int | None,
@@ -196,38 +196,6 @@ def prompts_for(
     if isinstance(first["prompt"], str) and mask and mask in first["prompt"]:
         return Infill(tokenizer, lengths)
     return Text(tokenizer, completion_length, max_length if lengths is None else lengths[-1])
-
-
-def number_of(dataset: Sequence[Row]) -> int:
-    """How many rows there are.
-
-    Raises:
-        ValueError: the dataset does not know, because it is a stream.
-    """
-    try:
-        return len(dataset)
-    except TypeError as error:
-        raise ValueError(
-            f"The dataset is a {type(dataset).__name__} and has no length: rows are drawn by index, epoch after epoch. "
-            "Take a finite part of it, such as list(dataset.take(10_000)) of a streamed one."
-        ) from error
-
-
-def columns_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
-    """What rewards get beside prompts and completions: the other columns, one entry per row.
-
-    Raises:
-        ValueError: a row lacks a column that the first one has.
-    """
-    names = [name for name in rows[0] if name not in ("prompt", "completion")]
-    for row in rows:
-        lacking = [name for name in names if name not in row]
-        if lacking:
-            raise ValueError(
-                f"A row of the dataset has no {lacking[0]!r}, which others have; it has {sorted(row)}. Give all rows "
-                "the same columns, with None where there is nothing."
-            )
-    return {name: [row[name] for row in rows] for name in names}
 
 
 def as_messages(prompts: Sequence[Any], completions: list[Any]) -> list[Any]:

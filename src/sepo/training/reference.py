@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -14,6 +14,7 @@ from torch import nn
 from sepo.diffusion.denoiser import Denoiser, evaluating
 
 
+@runtime_checkable
 class Reference(Protocol):
     @contextmanager
     def policy(self, like: Denoiser) -> Iterator[Denoiser]:

@@ -26,7 +26,7 @@ from torch.utils.data import IterableDataset
 from sepo.training.collector import Collected, Collector
 from sepo.training.experience import Experience, restored
 from sepo.training.layout import Layout
-from sepo.training.prompts import Row
+from sepo.training.rows import Row, Rows
 
 
 class ExperienceStream(IterableDataset):
@@ -40,7 +40,7 @@ class ExperienceStream(IterableDataset):
         self,
         collector: Collector,
         layout: Layout,
-        dataset: Sequence[Row] | None = None,
+        dataset: Rows | None = None,
         shuffle: bool = True,
         on_collected: Callable[[Collected], None] | None = None,
         trainer_state: Callable[[], Any] = lambda: None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +19,7 @@ from sepo.objectives import Advantage, Objective
 from sepo.runs import RunFolder, print_completions, write_completions
 from sepo.samplers import Sampler
 from sepo.training.callbacks import FollowPolicy, StopOnInterrupt, TimeSteps, WriteMetrics
-from sepo.training.checkpoint import asked_for, checkpoint_folder, open_folder, sign, write_model, writing
+from sepo.training.checkpoint import asked_for, checkpoint_folder, open_folder, write_model, writing
 from sepo.training.collector import Collected, Collector, alone
 from sepo.training.config import SEPOConfig, build_advantage, build_objective, build_sampler
 from sepo.training.evaluation import require_rows, rewards_on
@@ -29,9 +29,10 @@ from sepo.training.layout import Layout
 from sepo.training.ledger import Ledger
 from sepo.training.policy import as_policy, in_a_family, lengths_of, reference_for, require_masked, rewards_for
 from sepo.training.progress import Progress
-from sepo.training.prompts import Prompts, Row, prompts_for
+from sepo.training.prompts import Prompts, prompts_for
 from sepo.training.records import completions_table
 from sepo.training.reference import Reference, Synced
+from sepo.training.rows import Rows
 from sepo.training.stream import ExperienceStream
 
 ADVICE = (
@@ -65,8 +66,8 @@ class SEPOTrainer(Trainer):
         model: str | Denoiser | PreTrainedModel,
         reward_funcs: Any,
         args: SEPOConfig | None = None,
-        train_dataset: Sequence[Row] | None = None,
-        eval_dataset: Sequence[Row] | None = None,
+        train_dataset: Rows | None = None,
+        eval_dataset: Rows | Mapping[str, Rows] | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         reward_processing_classes: Any = None,
         callbacks: list[TrainerCallback] | None = None,
@@ -114,7 +115,7 @@ class SEPOTrainer(Trainer):
         self._prepare_stream(args, train_dataset)
         self._add_callbacks(policy)
 
-    def _prepare_stream(self, args: SEPOConfig, rows: Sequence[Row] | None) -> None:
+    def _prepare_stream(self, args: SEPOConfig, rows: Rows | None) -> None:
         layout = Layout(
             micro=args.per_device_train_batch_size,
             group=args.num_generations,
@@ -216,7 +217,7 @@ class SEPOTrainer(Trainer):
         noted = [ledger.settle()]
         return Ledger.mean_of(gather_object(noted) if self.accelerator.num_processes > 1 else noted)
 
-    def _evaluations(self) -> dict[str, float]:
+    def _evaluations(self) -> dict[str, int]:
         meter = self.policy.meter
         spent = torch.tensor([[meter.evaluations, meter.with_gradient]], device=self.args.device)
         evaluations, with_gradient = self.collector.gather(spent).sum(0).tolist()
@@ -246,8 +247,6 @@ class SEPOTrainer(Trainer):
         """Called before trainer_state.json, which marks the checkpoint complete."""
         super()._save_rng_state(output_dir)
         self.progress.save(Path(output_dir), self.args.process_index, bool(self.args.save_completions))
-        if self.accelerator.is_main_process:
-            sign(Path(output_dir), self.run_folder.path)
         self.accelerator.wait_for_everyone()
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
@@ -284,7 +283,7 @@ class SEPOTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _prompts(self, rows: Sequence[Row] | None, policy: Denoiser) -> Prompts:
+    def _prompts(self, rows: Rows | None, policy: Denoiser) -> Prompts:
         tokenizer: Any = self.processing_class
         return prompts_for(rows, tokenizer, self.args.max_completion_length, policy.length, lengths_of(policy))
 

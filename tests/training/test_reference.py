@@ -1,0 +1,108 @@
+"""The reference: frozen, the adapters off, or following."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sepo.objectives import SEPO, PathKL, Total
+from sepo.training import AdaptersOff, Frozen, Synced
+from sepo.training.policy import reference_for
+from tests.training.toys import config, policy, raised, same, trainer, weights
+
+NOISE = torch.tensor([[4, 1, 4, 4, 2, 4]])
+
+
+def shaken(network: torch.nn.Module) -> None:
+    with torch.no_grad():
+        for weight in network.parameters():
+            if weight.requires_grad:
+                weight.add_(0.1)
+
+
+def read(made) -> torch.Tensor:
+    with torch.no_grad():
+        return made.log_posterior(NOISE, torch.ones(1))
+
+
+def adapted(model):
+    peft = pytest.importorskip("peft")
+    settings = peft.LoraConfig(target_modules=["qkv", "out"], r=2, init_lora_weights=False)
+    return model.on(peft.get_peft_model(model.network, settings))
+
+
+def test_a_frozen_reference_stays_where_the_policy_was():
+    model = policy()
+    before, reference = read(model), Frozen.of(model.network)
+    shaken(model.network)
+    with reference.policy(model) as other:
+        assert torch.equal(read(other), before)
+        assert not torch.equal(read(model), before)
+        assert not any(weight.requires_grad for weight in other.network.parameters())
+        assert other.meter is model.meter  # its evaluations count
+
+
+def test_with_adapters_off_the_policy_is_its_own_reference():
+    bare = policy()
+    before = read(bare)
+    model = adapted(policy())
+    assert not torch.equal(read(model), before)
+    with AdaptersOff().policy(model) as reference:
+        assert torch.equal(read(reference), before)
+        assert reference.network is model.network
+    assert not torch.equal(read(model), before)
+
+
+def test_a_synced_reference_moves_its_share_every_so_many_steps():
+    model = policy()
+    reference = Synced.of(model.network, alpha=0.25, steps=2)
+    start = weights(reference.network)
+    shaken(model.network)
+    reference.follow(model.network, step=1)
+    assert same(weights(reference.network), start)
+    reference.follow(model.network, step=2)
+    for name, weight in reference.network.state_dict().items():
+        assert torch.allclose(weight, start[name] + 0.25 * 0.1, atol=1e-6)
+
+
+def test_the_options_choose_the_reference(tmp_path):
+    model, plain = policy(), SEPO()
+    assert reference_for(model, config(tmp_path), plain) is None
+    assert isinstance(reference_for(model, config(tmp_path, beta=0.1), plain), Frozen)
+    assert isinstance(reference_for(model, config(tmp_path), Total(plain, ((0.1, PathKL()),))), Frozen)
+    assert isinstance(reference_for(model, config(tmp_path, beta=0.1, sync_ref_model=True), plain), Synced)
+    assert isinstance(reference_for(adapted(model), config(tmp_path, beta=0.1), plain), AdaptersOff)
+
+
+def test_a_synced_reference_beside_adapters_is_refused(tmp_path):
+    options = config(tmp_path, beta=0.1, sync_ref_model=True)
+    assert "sync_ref_model=True" in raised(ValueError, lambda: reference_for(adapted(policy()), options, SEPO()))
+
+
+@pytest.mark.parametrize(("alpha", "steps"), [(0.0, 1), (1.5, 1), (0.5, 0)])
+def test_impossible_syncing_is_refused(alpha, steps):
+    assert f"ref_model_mixup_alpha={alpha}" in raised(ValueError, lambda: Synced.of(policy().network, alpha, steps))
+
+
+def test_a_synced_reference_is_saved_and_restored(tmp_path):
+    options = {
+        "beta": 0.1,
+        "sync_ref_model": True,
+        "ref_model_sync_steps": 2,
+        "save_strategy": "steps",
+        "save_steps": 4,
+    }
+    run = trainer(tmp_path, **options)
+    start = weights(run.reference.network)
+    run.train()
+    assert not same(weights(run.reference.network), start)
+    assert not same(weights(run.reference.network), weights(run.model))
+    again = trainer(tmp_path, **options)
+    again.progress.restore(tmp_path / "checkpoint-4", 0)
+    assert same(weights(again.reference.network), weights(run.reference.network))
+
+
+def test_a_checkpoint_without_a_moving_reference_is_not_resumed_with_one(tmp_path):
+    trainer(tmp_path, beta=0.1, save_strategy="steps", save_steps=4).train()
+    run = trainer(tmp_path, beta=0.1, sync_ref_model=True)
+    assert "reference.safetensors" in raised(ValueError, lambda: run.train(resume_from_checkpoint=True))
