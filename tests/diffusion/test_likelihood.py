@@ -111,6 +111,14 @@ def test_stratified_views_visit_every_count_once_and_share_the_weight() -> None:
     assert ((views.weight != 0) == (views.xt == 2)).all()
 
 
+def test_views_are_read_at_the_time_at_which_as_many_masks_are_expected() -> None:
+    x0 = torch.zeros(50, 4, dtype=torch.long)
+    process = Absorbing(3, 2)
+    views = masked_views(x0, x0 == 0, None, process, Chance.of(0, 50), views=4)
+    expected = (1 - process.schedule.alpha(views.t)) / (1 - process.schedule.alpha(torch.ones(())))
+    torch.testing.assert_close(expected, torch.tensor([0.25, 0.5, 0.75, 1.0]).expand(50, -1))
+
+
 def test_only_free_sites_are_masked_and_a_row_without_any_costs_nothing() -> None:
     x0 = torch.zeros(3, 3, dtype=torch.long)
     free = torch.tensor([[True, False, True], [False, False, False], [False, True, False]])

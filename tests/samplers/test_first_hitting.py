@@ -40,6 +40,15 @@ def test_fewer_steps_are_further_from_the_data() -> None:
     assert errors[0] > 2 * errors[1] and errors[1] > 0.01 and errors[2] < 1e-12
 
 
+def test_several_sites_are_read_at_the_time_of_the_first_of_them() -> None:
+    """Of three sites in two steps the first step reveals two, the second the last one."""
+    policy = denoisers(SMALL)["ideal"]
+    single, several = (roll(FirstHitting(n), policy, Canvas.blank(30, 3), Chance.of(0, 30)) for n in (None, 2))
+    assert isinstance(single, MaskedPath) and isinstance(several, MaskedPath)
+    assert torch.equal(several.times, single.times[:, [0, 2]])
+    assert torch.equal(several.order, torch.tensor([0, 0, 1])[single.order])
+
+
 def test_a_row_with_few_free_sites_takes_no_more_steps_than_it_has_sites() -> None:
     free = torch.tensor([[True, False, False, True], [True, True, True, True]])
     path = roll(
