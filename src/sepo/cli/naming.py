@@ -12,10 +12,11 @@ from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_type_hints
 
 from jsonargparse import ArgumentParser
 
+from sepo.cli.grammar import in_words
 from sepo.tasks import TASKS, Task
 
 
@@ -90,12 +91,17 @@ def _instance(kind: type[Task], name: str, options: Mapping[str, Any]) -> Task:
             near = difflib.get_close_matches(option, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known) or 'none'}."
             raise ValueError(f"task {name!r} has no option {option!r}; {hint}")
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(kind, "task")
-    try:
-        return parser.instantiate_classes(parser.parse_object({"task": dict(options)}))["task"]
-    except argparse.ArgumentError as error:
-        raise ValueError(f"task {name!r}: {' '.join(str(error).split())}") from error
+    hints = get_type_hints(kind if is_dataclass(kind) else kind.__init__)
+    values = {}
+    for option, value in options.items():
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_argument(f"--{option}", type=hints.get(option, Any))
+        try:
+            values[option] = parser.parse_object({option: value}, defaults=False)[option]
+        except (argparse.ArgumentError, TypeError):
+            expected = in_words(hints.get(option, Any))
+            raise ValueError(f"task {name!r}: {option}: {value!r}: expected {expected}.") from None
+    return kind(**values)
 
 
 def _module(home: str, name: str) -> ModuleType:

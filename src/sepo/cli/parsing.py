@@ -61,7 +61,7 @@ def parse(grammar: Grammar, words: Sequence[str]) -> Given:
         print(grammar.help("--help_all" in words))
         raise Answered
     asked = [word for word in words if word != "--print_config"]
-    argument, spoken = _split(grammar, asked)
+    argument, spoken, keys = _split(grammar, asked)
     recipe = (
         recipes.read(argument, grammar.command) if grammar.takes_recipe and argument is not None else Recipe("", "")
     )
@@ -73,20 +73,19 @@ def parse(grammar: Grammar, words: Sequence[str]) -> Given:
         values[name] = _checked(
             parser.parse_object, {name: value}, grammar, name, f"{recipe.source}: {name}: {value!r}"
         )
-    for name, value in spoken.items():
-        if isinstance(value, dict):
-            values[name] = _nested(values.get(name), value)
-            continue
-        value = _one_word(grammar, name, value)
-        said = f"--{name} {value}".rstrip()
-        values[name] = _checked(parser.parse_args, [f"--{name}={value}"], grammar, name, said)
+    for name, behind in spoken.items():
+        word = _one_word(grammar, name, behind)
+        values[name] = _checked(parser.parse_args, [f"--{name}={word}"], grammar, name, f"--{name} {word}".rstrip())
+    for name, table in keys.items():
+        values[name] = _nested(values.get(name), table)
     return Given(grammar, values, argument, len(asked) < len(words), recipe.name)
 
 
-def _split(grammar: Grammar, words: Words) -> tuple[str | None, dict[str, Any]]:
-    """The argument, and the words behind each option: a list, or a table of `--option.key value`."""
+def _split(grammar: Grammar, words: Words) -> tuple[str | None, dict[str, Words], dict[str, dict[str, Any]]]:
+    """The argument, the words behind each option, and the table of what `--option.key value` say of one."""
     arguments: list[str] = []
-    spoken: dict[str, Any] = {}
+    spoken: dict[str, Words] = {}
+    keys: dict[str, dict[str, Any]] = {}
     position = 0
     while position < len(words):
         word = words[position]
@@ -106,13 +105,13 @@ def _split(grammar: Grammar, words: Words) -> tuple[str | None, dict[str, Any]]:
             behind.append(words[position])
             position += 1
         if dot:
-            _insert(spoken.setdefault(name, {}), key, behind, word)
+            _insert(keys.setdefault(name, {}), key, behind, word)
         else:
             spoken[name] = behind
     allowed = 1 if grammar.argument else 0
     if len(arguments) > allowed:
         raise UsageError(f"{arguments[allowed]!r} was not understood. Usage: {grammar.usage}")
-    return (arguments[0] if arguments else None), spoken
+    return (arguments[0] if arguments else None), spoken, keys
 
 
 def _is_switch(hint: Any, following: str) -> bool:
