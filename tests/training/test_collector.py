@@ -195,3 +195,18 @@ def test_options_and_objects_make_the_same_advantage(tmp_path):
     options = config(tmp_path, baseline="leave_one_out", scale_rewards="none")
     run = trainer(tmp_path, baseline="leave_one_out", scale_rewards="none")
     assert options.baseline == "leave_one_out" and run.collector.advantage == Advantage(leave_one_out, unit)
+
+
+def test_in_half_precision_the_reference_is_read_like_the_policy_and_rewards_are_not(tmp_path):
+    enabled, seen = [], []
+
+    def reward(completions, **columns):
+        enabled.append(torch.is_autocast_enabled("cpu"))
+        return ones(completions, **columns)
+
+    run = trainer(tmp_path, reward=reward, beta=0.3, bf16=True)
+    for network in (run.policy.network, run.reference.copied):
+        network.head.register_forward_hook(lambda module, given, logits: seen.append(logits.dtype))
+    collect(run)
+    assert set(seen) == {torch.bfloat16}
+    assert enabled == [False]

@@ -10,6 +10,7 @@ token per step and a consistent reference is p_ref(x) exp(R(x) / beta) / Z.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,7 +56,9 @@ class Collected:
 
 @dataclass(frozen=True)
 class Collector:
-    """gather: a tensor of all processes, in order of rank; group: sequences per prompt."""
+    """gather: a tensor of all processes, in order of rank; group: sequences per prompt; precision: the context in which
+    networks run here, so that policy and reference are read in the precision of the loss (bf16) and rewards are not.
+    """
 
     policy: Denoiser
     sampler: Sampler
@@ -68,6 +71,7 @@ class Collector:
     beta: float = 0.0
     reference: Reference | None = None
     gather: Callable[[Tensor], Tensor] = field(default=alone)
+    precision: Callable[[], AbstractContextManager[Any]] = field(default=nullcontext)
 
     def require_comparison(self, groups: int) -> None:
         """
@@ -91,7 +95,8 @@ class Collector:
         rows = [row for row in rows for _ in range(self.group)]
         canvas = self._canvas(rows).to(self.policy.device)
         chance = Chance.seeded(self.seed, groups, self.group, self.policy.device, ROLLOUT)
-        rollout = roll(self.sampler, self.policy, canvas, chance)
+        with self.precision():
+            rollout = roll(self.sampler, self.policy, canvas, chance)
         prompts = self.prompts.prompts(rows)
         completions = as_messages(prompts, self.prompts.completions(rollout))
         scores = self.rewards(prompts, completions, completion_ids(rollout), columns_of(rows), trainer_state)
@@ -112,7 +117,7 @@ class Collector:
         """log(p / p_ref) of each path, [batch] in nats; zeros without a reference."""
         if self.reference is None or not isinstance(rollout, MaskedPath):
             return torch.zeros(len(rollout.x0), device=rollout.x0.device)
-        with self.reference.policy(self.policy) as reference:
+        with self.precision(), self.reference.policy(self.policy) as reference:
             return (rollout.log_prob - path_log_prob(reference, rollout)).sum(1)
 
     @torch.no_grad()
@@ -128,7 +133,7 @@ class Collector:
             old = rollout_reading(collected.rollout, views)
         elif stale:
             slices = (views[start : start + micro] for start in range(0, len(views), micro))
-            with evaluating(self.policy.network):
+            with self.precision(), evaluating(self.policy.network):
                 old = torch.cat([self.objective.read(self.policy, part).log_prob for part in slices])
         whole = Experience(collected.advantage, views, old)
         return [whole[start : start + micro] for start in range(0, len(whole), micro)]
