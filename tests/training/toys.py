@@ -93,7 +93,8 @@ def trainer(
     folder: Path, model: Denoiser | None = None, reward: Any = ones, rows: Any = None, **changes: Any
 ) -> SEPOTrainer:
     """A run on a tiny transformer; `changes` are options of SEPOConfig, or arguments of SEPOTrainer."""
-    given = {name: changes.pop(name) for name in ARGUMENTS if name in changes}
+    objects = {name for name in ARGUMENTS if name in changes and not isinstance(changes[name], str)}
+    given = {name: changes.pop(name) for name in objects}
     return SEPOTrainer(
         model=policy() if model is None else model,
         reward_funcs=reward,
