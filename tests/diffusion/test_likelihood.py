@@ -148,6 +148,14 @@ def test_the_loss_drawn_over_time_has_the_integral_as_its_mean(kind: str) -> Non
     assert slopes is not None and slopes.isfinite().all() and slopes.abs().sum() > 0
 
 
+def test_given_sites_cost_nothing_under_the_uniform_process() -> None:
+    policy, x0 = ideal_uniform(PAIR, LAW), PAIR.sequences
+    none, first = torch.zeros_like(x0, dtype=torch.bool), torch.tensor([True, False]).expand(9, -1)
+    assert (denoising_loss(policy, x0, none, Chance.of(0, 9)) == 0).all()
+    part, whole = (denoising_loss(policy, x0, free, Chance.of(0, 9), draws=20).mean() for free in (first, x0 >= 0))
+    assert 0 < part < whole
+
+
 def test_the_bound_has_no_gradient_and_counts_its_draws() -> None:
     policy = tabular(SMALL, markov_chain(SMALL))
     x0 = SMALL.sequences[:6]

@@ -176,6 +176,13 @@ def test_a_step_is_drawn_from_the_reverse_kernel(kind: str) -> None:
     torch.testing.assert_close(frequency, process.reverse(law, xt, t, s)[0, 0], rtol=0, atol=0.011)
 
 
+def test_a_step_of_masks_leaves_known_tokens_alone_whatever_the_posterior_says() -> None:
+    xt, t, s = torch.tensor([[0, 3, 1]] * 50), torch.full((50,), 0.9), torch.full((50,), 0.0)
+    law = torch.tensor([0.2, 0.2, 0.6, 0.0]).log().expand(50, 3, -1)
+    drawn = Absorbing(4, 3).step(law, xt, t, s, Chance.of(0, 50))
+    assert (drawn[:, [0, 2]] == torch.tensor([0, 1])).all() and (drawn[:, 1] != 3).all()
+
+
 @pytest.mark.parametrize("process", [Uniform(4), Absorbing(4, 1)], ids=["uniform", "absorbing"])
 def test_corruption_follows_the_forward_law_and_leaves_given_sites_alone(process: Process) -> None:
     batch = 20000

@@ -135,6 +135,13 @@ def test_metrics_are_finite_scalars_without_gradient(objective: Objective) -> No
         assert value.ndim == 0 and value.isfinite() and not value.requires_grad, name
 
 
+def test_penalties_see_the_same_states_with_the_same_weights_wherever_on_the_path_the_objective_reads() -> None:
+    path = rollouts(6)
+    first, second = (views(SEPO(reading(2)), path) for reading in (READINGS["next_site"], READINGS["all_sites"]))
+    assert torch.equal(first.xt, second.xt) and torch.equal(first.hazard, second.hazard)
+    assert torch.equal(second.weight, second.hazard) and not torch.equal(first.weight, first.hazard)
+
+
 @pytest.mark.parametrize("reading", READINGS)
 def test_less_than_one_state_is_refused(reading: str) -> None:
     with pytest.raises(ValueError, match=r"states=0"):

@@ -12,7 +12,8 @@ from sepo.evaluation.exact import first_hitting_law, shares, total_variation
 from sepo.evaluation.worlds import World, ideal_uniform, markov_chain, tabular
 from sepo.ops import Chance
 from sepo.samplers import FirstHitting, roll
-from tests.worlds import DEEP, SMALL, denoisers, deviations
+from sepo.samplers.filling import hitting_times
+from tests.worlds import DEEP, SMALL, Written, denoisers, deviations
 
 
 @pytest.mark.parametrize("world", [SMALL, DEEP, World(4, 3)], ids=str)
@@ -79,6 +80,15 @@ def test_times_are_those_at_which_masks_become_tokens(schedule: str) -> None:
     largest, smallest = uniform[:, 0], uniform[:, -1]  # of three: means 3/4 and 1/4
     assert largest.mean().item() == pytest.approx(0.75, abs=4 * 0.194 / 4000**0.5)
     assert smallest.mean().item() == pytest.approx(0.25, abs=4 * 0.194 / 4000**0.5)
+
+
+@pytest.mark.parametrize("schedule", sorted(SCHEDULES))
+def test_hitting_times_stay_in_the_unit_interval_at_the_ends_of_chance(schedule: str) -> None:
+    """Some schedules leave masks at t = 0: those sites hit there, not before."""
+    policy = tabular(SMALL, markov_chain(SMALL), schedule=SCHEDULES[schedule]())
+    canvas = Canvas(torch.zeros(1, 3, dtype=torch.long), torch.tensor([[True, True, False]]))
+    hits = hitting_times(policy, canvas, Written.down(torch.tensor([[0.0, 1 - 2**-53, 0.5]], dtype=torch.double)))
+    assert hits[0, 0] == 0 and 1 - 1e-6 < hits[0, 1] <= 1 and hits[0, 2] == -1
 
 
 def test_it_refuses_a_process_without_masks_and_a_count_below_one() -> None:
