@@ -41,7 +41,6 @@ def main(model: str, output_dir: str = "runs/mirror", steps: int = 60, batch: in
             sampling_steps=16,
             beta=0.01,
             reward_weights=[1.0, 0.5],
-            logging_steps=5,
         ),
     )
     trainer.train()

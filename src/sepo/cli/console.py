@@ -99,7 +99,7 @@ class ShowProgress(TrainerCallback):
         elif logs and self._is_due(state.global_step, state.max_steps, args.logging_steps):
             say(f"  step {state.global_step}/{state.max_steps}: {self.news}")
 
-    def _is_due(self, step: int, steps: int, every: float) -> bool:
+    def _is_due(self, step: int, steps: int, every: int | float) -> bool:
         """Whether a tenth of the steps has passed since the last line."""
         before = step - max(int(every), 1)
         return step < steps and before * LINES // max(steps, 1) < step * LINES // max(steps, 1)
