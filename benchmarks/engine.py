@@ -87,7 +87,7 @@ CASES = {
     "85M": Case(hidden=768, layers=12, heads=12, vocab=64),
     "10M-50k": Case(hidden=288, layers=8, heads=6, vocab=50_258),
     "85M-50k": Case(hidden=768, layers=12, heads=12, vocab=50_258),
-    "digits": Case(batch=128, group=128, beta=0.05),
+    "digits": Case(batch=128, group=128, beta=0.025),
 }
 TOY = {
     "toy": Case(hidden=16, layers=1, heads=2, vocab=7, length=6, steps=3, states=2),

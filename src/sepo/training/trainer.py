@@ -110,7 +110,7 @@ class SEPOTrainer(Trainer):
             beta=args.beta,
             reference=self.reference,
             gather=self._gather if self.accelerator.num_processes > 1 else alone,
-            precision=self.accelerator.autocast,
+            precision=lambda: self.accelerator.autocast(),
         )
         self.run_folder = RunFolder(Path(str(args.output_dir)))
         self._prepare_stream(args, train_dataset)
