@@ -116,7 +116,7 @@ class WriteRecipe(TrainerCallback):
             write_config(self.run, self.recipe)
 
 
-def seconds(duration: float) -> str:
+def seconds(duration: int | float) -> str:
     """A duration as people say it: 8 s, 2 min 05 s, 1 h 20 min."""
     whole = round(duration)
     if whole < 60:

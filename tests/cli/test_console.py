@@ -1,0 +1,57 @@
+"""What is shown while a command works: ten lines without a terminal, a bar with one."""
+
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from sepo.cli import console
+from sepo.cli.console import ShowProgress, seconds
+
+
+@pytest.mark.parametrize(
+    ("duration", "text"),
+    [(0.04, "0.0 s"), (8.26, "8.3 s"), (59.4, "59 s"), (125, "2 min 05 s"), (3600, "1 h 00 min"), (4860, "1 h 21 min")],
+)
+def test_a_duration_is_told_as_people_say_it(duration, text):
+    assert seconds(duration) == text
+
+
+def test_without_a_terminal_a_run_shows_nine_lines_and_its_end(monkeypatch):
+    shown = run_with(monkeypatch, terminal=False, steps=200, every=2)
+    assert [line.split(":")[0] for line in shown.splitlines()] == [f"  step {20 * n}/200" for n in range(1, 10)]
+    assert "  step 20/200: reward 0.1" in shown
+
+
+def test_few_log_lines_are_all_shown(monkeypatch):
+    shown = run_with(monkeypatch, terminal=False, steps=4, every=1)
+    assert len(shown.splitlines()) == 3
+
+
+def test_in_a_terminal_a_bar_shows_the_metrics(monkeypatch):
+    shown = run_with(monkeypatch, terminal=True, steps=4, every=1)
+    assert "4/4" in shown and "reward 0.02" in shown and "step 2/4" not in shown
+
+
+def test_other_processes_show_nothing(monkeypatch):
+    assert run_with(monkeypatch, terminal=False, steps=20, every=1, main=False) == ""
+
+
+def run_with(monkeypatch, terminal: bool, steps: int, every: int, main: bool = True) -> str:
+    """What the callback writes during a run whose reward is a 200th of the step."""
+    written = io.StringIO()
+    monkeypatch.setattr(console, "CONSOLE", Console(file=written, force_terminal=terminal, width=100))
+    progress = ShowProgress("SEPO", ("reward",))
+    state = SimpleNamespace(is_world_process_zero=main, global_step=0, max_steps=steps)
+    args = SimpleNamespace(logging_steps=every)
+    progress.on_train_begin(args, state, None)
+    for step in range(1, steps + 1):
+        state.global_step = step
+        progress.on_step_end(args, state, None)
+        if step % every == 0:
+            progress.on_log(args, state, None, logs={"reward": step / 200, "loss": 1.0})
+    progress.bar.stop() if terminal else None
+    return written.getvalue()
