@@ -191,6 +191,7 @@ def test_sample_keeps_what_a_prompt_gives(pretrained):
         (["MODEL", "--output", "a.gif"], 2, "choose one of the endings .jsonl, .npy, .txt, .png."),
         (["MODEL", "--output", "a.png"], 2, "a picture needs a task that draws"),
         (["MODEL", "--sampler", "best"], 1, "sampler='best': choose one of first_hitting, ancestral, tau_leaping."),
+        (["MODEL", "--device", "tpu"], 1, "device='tpu': torch sees cpu"),
         (["MODEL", "--num", "0"], 1, "num=0: must be at least 1."),
         (["MODEL", "--prompts", "Once upon"], 1, "there is no tokenizer"),
         (["MODEL", "--length", "9999"], 1, "9999"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sepo.cli import main
-from sepo.cli.demo import FIGURES, Demo, finetune_words, pretrain_words
+from sepo.cli.demo import FIGURES, Demo, cell, finetune_words, pretrain_words
 
 pytest.importorskip("sklearn")
 
@@ -30,6 +30,11 @@ def test_the_demo_leaves_a_report_figures_and_a_picture(capsys):
     ):
         assert title in page
     assert "unseen judges agree" in capsys.readouterr().err
+    made = Path("demo/front/beta_0.3/summary.json").stat().st_mtime_ns
+    assert cell(Demo(output="demo", quick=True, device="cpu"), folder / "pretrained", 0.3)["beta"] == 0.3
+    assert Path("demo/front/beta_0.3/summary.json").stat().st_mtime_ns == made
+    assert cell(Demo(output="demo", quick=True, device="cpu", seed=1), folder / "pretrained", 0.3)["beta"] == 0.3
+    assert Path("demo/front/beta_0.3/summary.json").stat().st_mtime_ns != made
     words = ["--quick", "--device", "cpu", "--output", "demo2", "--pretrained", "demo/pretrained", "--beta", "0"]
     assert main(["demo", *words]) == 0
     again = json.loads(Path("demo2/summary.json").read_text())

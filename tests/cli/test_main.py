@@ -97,6 +97,11 @@ def test_running_out_of_memory_names_the_remedy():
     assert message is not None and "smaller per_device_train_batch_size" in message
 
 
+def test_a_missing_integration_of_transformers_is_told():
+    assert told(RuntimeError("TensorBoardCallback requires tensorboard to be installed.")) is not None
+    assert told(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
+
+
 def test_a_broken_import_of_ours_is_not_told_as_a_users_mistake():
     assert told(ImportError("no module", name="sepo.gone")) is None
     assert told(ImportError("the digits need scikit-learn")) == "the digits need scikit-learn"

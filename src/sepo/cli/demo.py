@@ -19,8 +19,10 @@ from sepo.cli import finetune, pretrain
 from sepo.cli.console import CONSOLE, INTERRUPTED, say, seconds
 from sepo.cli.digits import digits_story, picture
 from sepo.cli.grammar import Grammar, Group
+from sepo.cli.opening import best_device
 from sepo.cli.parsing import parse
-from sepo.runs import RunFolder, read_summary, write_report, write_summary
+from sepo.runs import RunFolder, read_config, read_summary, write_report, write_summary
+from sepo.runs.plain import plain
 
 QUICK_PRETRAIN = ("--max_steps", "4", "--warmup_steps", "1", "--network.family", "grid", "--network.hidden_size", "8")
 QUICK_FINETUNE = ("--max_steps", "4", "--per_device_train_batch_size", "16", "--sampling_steps", "4", "--judged", "32")
@@ -99,7 +101,8 @@ def finetune_words(what: Demo, base: Path, beta: float | None = None, output: Pa
 
 
 def _common(what: Demo) -> list[str]:
-    return ["--seed", str(what.seed), *(["--use_cpu"] if what.device == "cpu" else [])]
+    on_cpu = what.device is not None and best_device(what.device) == "cpu"
+    return ["--seed", str(what.seed), *(["--use_cpu"] if on_cpu else [])]
 
 
 def summary_of(tuned: dict[str, Any], base: Path) -> dict[str, Any]:
@@ -119,11 +122,12 @@ def front(what: Demo, base: Path, summary: dict[str, Any]) -> dict[str, dict[str
 
 
 def cell(what: Demo, base: Path, beta: float) -> dict[str, Any]:
-    """One point of the front: a run of its own, made unless it is there."""
+    """One point of the front: a run of its own, made unless it is there with the same settings."""
     folder = RunFolder(Path(what.output) / "front" / f"beta_{beta:g}")
-    if not folder.summary.is_file():
-        words = finetune_words(what, base, beta, folder.path)
-        tuned = finetune.finetune(parse(finetune.GRAMMAR, words), watch_kl=True)
+    given = parse(finetune.GRAMMAR, finetune_words(what, base, beta, folder.path))
+    recipe = plain(given.resolved(*finetune.options(given)))
+    if not folder.summary.is_file() or read_config(folder) != recipe:
+        tuned = finetune.finetune(given, watch_kl=True)
         if not tuned.complete:
             raise KeyboardInterrupt
         write_summary(folder, summary_of(tuned.summary, base))
@@ -138,8 +142,9 @@ def show(summary: dict[str, Any], report: Path) -> None:
     table.add_row("diversity, real threes = 1", f"{summary['diversity_ratio']:.2f}")
     table.add_row("path KL to the pretrained model", f"{summary['path_kl']:.1f} nats")
     table.add_row("network evaluations", f"{summary['network_evaluations']:,}")
-    times = [f"{name} {seconds(summary[key])}" for name, key in TIMES.items() if summary[key] is not None]
-    table.add_row("time", ", ".join(times))
+    for name, key in TIMES.items():
+        if summary[key] is not None:
+            table.add_row(name, seconds(summary[key]))
     CONSOLE.print(table)
     say(f"Report: [bold]{report}[/]")
 

@@ -23,6 +23,8 @@ def told(error: Exception) -> str | None:
     if isinstance(error, RuntimeError) and "out of memory" in str(error).lower():
         first = str(error).strip().splitlines()[0]
         return f"{first}\nA smaller per_device_train_batch_size with more gradient_accumulation_steps takes less."
+    if isinstance(error, RuntimeError) and "to be installed" in str(error):  # transformers, of a missing integration
+        return str(error)
     if not isinstance(error, (ValueError, OSError, ImportError, ArithmeticError)):
         return None
     if isinstance(error, ImportError) and error.name is not None:  # not a hint of ours what to install

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from sepo import recipes
 from sepo.cli.console import INTERRUPTED, ShowProgress, WriteRecipe, prepare, say
 from sepo.cli.errors import UsageError
@@ -200,7 +202,9 @@ def judge_for(trainer: SEPOTrainer, what: Finetune, task: Task | None) -> Judge 
 def figures(trainer: SEPOTrainer, compared: Compared | None) -> dict[str, Any]:
     """For summary.json: reward and the task's metrics before and after, path KL, network evaluations."""
     meter = trainer.policy.meter
-    spent = {"network_evaluations": meter.evaluations, "network_evaluations_with_gradient": meter.with_gradient}
+    counts = torch.tensor([[meter.evaluations, meter.with_gradient]], device=trainer.args.device)
+    everywhere = trainer.collector.gather(counts).sum(0).tolist()
+    spent = {"network_evaluations": everywhere[0], "network_evaluations_with_gradient": everywhere[1]}
     if compared is None:
         rewards = [line["reward"] for line in trainer.state.log_history if "reward" in line]
         return {"reward_before": rewards[0], "reward_after": rewards[-1], **spent} if rewards else spent

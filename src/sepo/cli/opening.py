@@ -81,11 +81,16 @@ def network_from(asked: Mapping[str, Any], process: str, tokenizer: Any, length:
 
 
 def best_device(asked: str | None = None) -> str:
-    """The device that was asked for, else a GPU if torch sees one, else the CPU."""
-    if asked is not None:
-        return asked
+    """The device that was asked for, else a GPU if torch sees one, else the CPU.
+
+    Raises:
+        ValueError: torch does not see what was asked for.
+    """
     accelerator = torch.accelerator.current_accelerator()
-    return "cpu" if accelerator is None else accelerator.type
+    seen = ["cpu"] if accelerator is None else ["cpu", accelerator.type]
+    if asked is not None and asked.partition(":")[0] not in seen:
+        raise ValueError(f"device={asked!r}: torch sees {' and '.join(seen)} here.")
+    return asked or seen[-1]
 
 
 def size(policy: Denoiser) -> str:
