@@ -16,7 +16,7 @@ from transformers import TrainerCallback
 
 from sepo.runs import RunFolder, completion_steps, read_completions
 from sepo.training.checkpoint import last_complete
-from tests.training.toys import clues, lines, ones, same, text_policy, tokenizer, trainer, weights
+from tests.training.toys import clues, lines, ones, optimizer_state, same, text_policy, tokenizer, trainer, weights
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,15 +34,6 @@ class Kill(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step == self.step:
             raise Killed
-
-
-def optimizer_state(folder: Path) -> dict[str, torch.Tensor]:
-    stored = torch.load(folder / "optimizer.pt", weights_only=True)
-    return {
-        f"{place}.{name}": torch.as_tensor(value)
-        for place, each in stored["state"].items()
-        for name, value in each.items()
-    }
 
 
 def rollouts(folder: Path) -> list[tuple]:

@@ -178,6 +178,15 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+def optimizer_state(folder: Path) -> dict[str, torch.Tensor]:
+    stored = torch.load(folder / "optimizer.pt", weights_only=True)
+    return {
+        f"{place}.{name}": torch.as_tensor(value)
+        for place, each in stored["state"].items()
+        for name, value in each.items()
+    }
+
+
 def lines(folder: Path, clock: bool = False) -> list[dict[str, Any]]:
     """metrics.jsonl, without what depends on the wall clock."""
     found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -39,8 +39,8 @@ class Progress:
         self.losses.settle()
         self.unshown = None
 
-    def save(self, folder: Path, rank: int, completions: bool) -> None:
-        """One process's part; the first process also writes the reference and, if asked, the completions."""
+    def save(self, folder: Path, rank: int, unshown: Completions | None) -> None:
+        """One process's part; the first process also writes the reference, and the collection of all processes."""
         folder.mkdir(parents=True, exist_ok=True)
         position, tensors = self.stream.state()
         state = {
@@ -56,8 +56,8 @@ class Progress:
             return
         if self.reference is not None and self.reference.network is not None:
             save_model(self.reference.network, str(folder / REFERENCE))
-        if completions and self.unshown is not None:
-            write_completions(RunFolder(folder), replace(self.unshown, step=0))
+        if unshown is not None:
+            write_completions(RunFolder(folder), replace(unshown, step=0))
 
     def restore(self, folder: Path, rank: int) -> None:
         """

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 from sepo.diffusion.denoiser import Denoiser
 from sepo.models import tokenizer_for
 from sepo.objectives import Advantage, Objective
-from sepo.runs import RunFolder, print_completions, write_completions
+from sepo.runs import RunFolder
 from sepo.samplers import Sampler
 from sepo.training.callbacks import FollowPolicy, StopOnInterrupt, TimeSteps, WriteMetrics
 from sepo.training.checkpoint import asked_for, checkpoint_folder, open_folder, write_model, writing
@@ -30,7 +30,7 @@ from sepo.training.ledger import Ledger
 from sepo.training.policy import as_policy, in_a_family, lengths_of, reference_for, require_masked, rewards_for
 from sepo.training.progress import Progress
 from sepo.training.prompts import Prompts, prompts_for
-from sepo.training.records import completions_table
+from sepo.training.records import Showcase, completions_table
 from sepo.training.reference import Reference, Synced
 from sepo.training.rows import Rows
 from sepo.training.stream import ExperienceStream
@@ -131,10 +131,17 @@ class SEPOTrainer(Trainer):
                 "Without a train_dataset there are no epochs: set max_steps to the number of optimizer steps."
             )
         self.collector.require_comparison(layout.groups)
-        self.stream = ExperienceStream(
-            self.collector, layout, rows, args.shuffle_dataset, self._note, lambda: self.state
-        )
+        state = lambda: self.state  # noqa: E731 (a new one in every run)
+        self.stream = ExperienceStream(self.collector, layout, rows, args.shuffle_dataset, self._note, state)
         self.progress = Progress(self.stream, self.collector.policy.meter, self.reference)
+        self.showcase = Showcase(
+            self.run_folder,
+            saving=bool(args.save_completions),
+            printing=args.log_completions,
+            rows=args.num_completions_to_print,
+            main=self.accelerator.is_main_process,
+            gather=self._gather_objects,
+        )
 
     def _add_callbacks(self, policy: Denoiser) -> None:
         self.interrupt = StopOnInterrupt(self._on_any_process)
@@ -209,14 +216,14 @@ class SEPOTrainer(Trainer):
         if "loss" in logs:
             logs.update(self._over_processes(self.progress.ledger))
             logs.update(self._evaluations())
-            self._show_completions()
+            self.showcase.show(self.progress.unshown, self.state.global_step)
+            self.progress.unshown = None
         if "train_loss" in logs:
             logs.update(self._over_processes(self.progress.losses))
         super().log(logs, start_time)
 
     def _over_processes(self, ledger: Ledger) -> dict[str, float]:
-        noted = [ledger.settle()]
-        return Ledger.mean_of(gather_object(noted) if self.accelerator.num_processes > 1 else noted)
+        return Ledger.mean_of(self._gather_objects([ledger.settle()]))
 
     def _evaluations(self) -> dict[str, int]:
         meter = self.policy.meter
@@ -226,17 +233,7 @@ class SEPOTrainer(Trainer):
 
     def _note(self, collected: Collected) -> None:
         self.progress.ledger.note(collected.metrics)
-        self.progress.unshown = completions_table(collected, self.state.global_step)
-
-    def _show_completions(self) -> None:
-        if self.progress.unshown is None or not self.accelerator.is_main_process:
-            return
-        table = replace(self.progress.unshown, step=self.state.global_step)
-        if self.args.save_completions:
-            write_completions(self.run_folder, table)
-        if self.args.log_completions:
-            print_completions(table, self.args.num_completions_to_print)
-        self.progress.unshown = None
+        self.progress.unshown = completions_table(collected)
 
     # ------------------------------------------------------------------------------------------------ checkpoints
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
@@ -247,7 +244,8 @@ class SEPOTrainer(Trainer):
     def _save_rng_state(self, output_dir: str) -> None:
         """Called before trainer_state.json, which marks the checkpoint complete."""
         super()._save_rng_state(output_dir)
-        self.progress.save(Path(output_dir), self.args.process_index, bool(self.args.save_completions))
+        unshown = self.showcase.whole(self.progress.unshown) if self.args.save_completions else None
+        self.progress.save(Path(output_dir), self.args.process_index, unshown)
         self.accelerator.wait_for_everyone()
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
@@ -278,8 +276,8 @@ class SEPOTrainer(Trainer):
         prompts = self._prompts(rows, self.policy) if rows[0] else self.collector.prompts
         collector = replace(self.collector, prompts=prompts)
         totals = rewards_on(rows, collector, self.stream.layout, group, at_once, self.state)
-        everyone = gather_object(totals) if self.accelerator.num_processes > 1 else totals
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in Ledger.mean_of(everyone).items()}
+        means = Ledger.mean_of(self._gather_objects(totals))
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -288,9 +286,11 @@ class SEPOTrainer(Trainer):
         tokenizer: Any = self.processing_class
         return prompts_for(rows, tokenizer, self.args.max_completion_length, policy.length, lengths_of(policy))
 
-    def _gather(self, values: Tensor) -> Tensor:
-        gathered: Any = self.accelerator.gather(values)
-        return gathered
+    def _gather(self, values: Any) -> Any:
+        return self.accelerator.gather(values)
+
+    def _gather_objects(self, values: list[Any]) -> list[Any]:
+        return gather_object(values) if self.accelerator.num_processes > 1 else values
 
     def _on_any_process(self, flag: bool) -> bool:
         return bool(self.collector.gather(torch.tensor([flag], device=self.args.device)).any())
