@@ -9,6 +9,7 @@ import numpy as np
 
 from sepo.cli.finetune import Finetuned
 from sepo.cli.judging import Compared, Judged
+from sepo.cli.samples import Samples
 from sepo.cli.story import before_after, drawn, filled_in, verdict
 from sepo.runs import (
     Chart,
@@ -111,14 +112,27 @@ def front_charts(cells: Mapping[str, Mapping[str, Any]]) -> Curves:
 
 def judges(task: Digits, compared: Compared) -> Section:
     """The verdict on the samples before and after, and on real pictures of the digit."""
-    real = task.data.of(task.digit)
-    nothing: list[Any] = [None] * len(real)
-    images = list(real)
-    reward = float(np.mean(task.reward(nothing, images, [])))
-    column = Judged(compared.after.samples, reward, {}, task.metrics(nothing, images))
-    columns = {"pretrained": compared.before, "fine-tuned": compared.after, f"real {task.digit}s": column}
-    text = "The judges never saw the reward's half of the digits; of the real ones, each classifier was fitted on half."
+    columns = {"pretrained": compared.before, "fine-tuned": compared.after, f"real {task.digit}s": real(task)}
+    text = (
+        "The judges were fitted on the half of the digits that the reward never saw. The real ones are those that the "
+        "classifier in question was not fitted on and, for distance and novelty, that pretraining held out."
+    )
     return verdict(columns, "Verdict", text)
+
+
+def real(task: Digits) -> Judged:
+    """The same figures of real pictures of the digit, each over those that its classifier or corpus has not seen."""
+    to_forest, to_judges, to_model = (
+        list(part.of(task.digit)) for part in (task.halves[1], task.halves[0], task.parts[1])
+    )
+    metrics = task.metrics([None] * len(to_judges), to_judges)
+    unseen = task.metrics([None] * len(to_model), to_model)
+    metrics |= {name: unseen[name] for name in ("nearest_distance", "novelty")}
+    reward = float(np.mean(task.reward([None] * len(to_forest), to_forest, [])))
+    return Judged(NO_SAMPLES, reward, {}, metrics)
+
+
+NO_SAMPLES = Samples([], [], [], {}, [], 0, 0.0)
 
 
 def picture(done: Finetuned, number: int = 36) -> bytes:
