@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
+from peft import LoraConfig
 
 from sepo.training import PretrainTrainer, SEPOTrainer
 from tests.training.toys import clues, ones, pretrainer, text_policy, tokenizer, trainer
 
 PROMPTS = [{"prompt": text} for text in ("the cat", "a big red dog sat", "yes", "the mat", "no no no", "a dog ran on")]
+
+ASKED: list[int] = []
 
 
 def cats(completions: list[str], **columns: Any) -> list[float | None]:
@@ -27,6 +32,7 @@ CASES: dict[str, dict[str, Any]] = {
     "fresh masks": {"reading": "fresh_masks", "num_iterations": 2, "beta": 0.05},
     "synced": {"sync_ref_model": True, "ref_model_sync_steps": 2, "beta": 0.05, "rows": 6},
     "checkpointing": {"gradient_checkpointing": True, "rows": 6},
+    "lora": {"beta": 0.05, "rows": 6, "lora": True},
     "evaluated": {"rows": 6, "eval_dataset": clues(5), "eval_strategy": "steps", "eval_steps": 2},
 }
 
@@ -36,6 +42,9 @@ def made(folder: Path, case: str, world: int, **more: Any) -> SEPOTrainer:
     options = {"max_steps": 6, "gradient_accumulation_steps": 2, "learning_rate": 0.02, **CASES[case], **more}
     sizes = {"per_device_train_batch_size": 16 // world, "ddp_backend": "gloo" if world > 1 else None}
     rows = options.pop("rows", None)
+    torch.manual_seed(0)
+    if options.pop("lora", False):
+        options["peft_config"] = LoraConfig(target_modules=["qkv", "out"], r=2, init_lora_weights=False)
     if not options.pop("text", False):
         return trainer(folder, reward=ones, rows=None if rows is None else clues(rows), **options, **sizes)
     words = tokenizer()
@@ -43,11 +52,22 @@ def made(folder: Path, case: str, world: int, **more: Any) -> SEPOTrainer:
     return trainer(folder, text_policy(words), cats, PROMPTS, **options, **sizes)
 
 
+def interrupting(completions: list[Any], **columns: Any) -> list[float]:
+    """Ctrl-C in the third collection, heard by the second process alone."""
+    ASKED.append(1)
+    if len(ASKED) == 3 and PartialState().process_index == 1:
+        os.kill(os.getpid(), signal.SIGINT)
+    return ones(completions)
+
+
 def run(folder: Path, case: str, world: int, resume: bool = False) -> None:
     each: SEPOTrainer | PretrainTrainer
     if case == "pretraining":
         sizes = {"per_device_train_batch_size": 8 // world, "ddp_backend": "gloo" if world > 1 else None}
         each = pretrainer(folder, save_strategy="steps", save_steps=4, **sizes)
+    elif case == "interrupted":
+        sizes = {"per_device_train_batch_size": 8, "ddp_backend": "gloo"}
+        each = trainer(folder, reward=interrupting, max_steps=6, **sizes)
     elif case == "resumed":
         each = made(folder, "unconditional", world, save_strategy="steps", save_steps=2)
     else:

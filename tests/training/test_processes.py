@@ -17,7 +17,7 @@ from tests.training import launched
 from tests.training.toys import lines
 
 ROOT = Path(__file__).parents[2]
-SLOW = ["clues", "fresh masks", "synced", "checkpointing", "evaluated"]
+SLOW = ["clues", "fresh masks", "synced", "checkpointing", "lora", "evaluated"]
 
 
 def launch(folder: Path, *cases: str) -> str:
@@ -46,7 +46,8 @@ def agree(one: Path, two: Path) -> None:
     for first, second in zip(alone, together, strict=True):
         assert first.keys() == second.keys()
         for name, value in first.items():
-            assert second[name] == pytest.approx(value, rel=1e-3, abs=2e-4), (name, first["step"])
+            counted = "ratio" in name  # means over the sites that count, micro-batch by micro-batch: not linear
+            assert second[name] == pytest.approx(value, rel=1e-3, abs=0.05 if counted else 2e-4), (name, first["step"])
     weights = [torch.load(folder / "weights.pt") for folder in (one, two)]
     for name, tensor in weights[0].items():
         assert torch.allclose(tensor, weights[1][name], atol=1e-4), name
@@ -79,6 +80,12 @@ def test_two_processes_resume_where_they_stopped(tmp_path):
     launch(tmp_path, "resumed:resume")
     assert lines(folder) == first
     assert all(torch.equal(weight, weights[name]) for name, weight in torch.load(folder / "weights.pt").items())
+
+
+@pytest.mark.slow
+def test_ctrl_c_that_one_process_hears_stops_both_after_the_same_step(tmp_path):
+    launch(tmp_path, "interrupted")
+    assert last_complete(tmp_path / "interrupted") == tmp_path / "interrupted" / "checkpoint-3"
 
 
 @pytest.mark.slow

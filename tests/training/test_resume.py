@@ -122,11 +122,12 @@ def test_a_finished_run_stays_finished(tmp_path):
     for case in ("without prompts", "with prompts"):
         folder = tmp_path / case
         run_of(folder, case).train()
+        before = lines(folder)
         again = run_of(folder, case)
         again.train(resume_from_checkpoint=True)
         assert again.state.global_step == 9
         assert same(weights(again.model), load_file(folder / "checkpoint-9" / "model.safetensors"))
-        assert [line["step"] for line in lines(folder) if "loss" in line] == [2, 4, 6, 8]
+        assert lines(folder) == before
 
 
 def test_a_run_can_be_made_longer(tmp_path):

@@ -24,6 +24,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from sepo.diffusion.denoiser import Denoiser
 from sepo.models import save_pretrained
 from sepo.runs import RunFolder, resume_run, start_run
+from sepo.runs.plain import write_text
 
 STATE, RUN = "trainer_state.json", "run.json"
 
@@ -99,8 +100,16 @@ def open_folder(run: RunFolder, checkpoint: Path | None, settings: Mapping[str, 
     if not run.is_run:
         start_run(run.path, settings)
     resume_run(run, step_of(checkpoint))
+    _drop_summary(run)
     if _read(checkpoint / RUN) not in (None, _read(run.path / RUN)):
         shutil.copyfile(checkpoint / RUN, run.path / RUN)
+
+
+def _drop_summary(run: RunFolder) -> None:
+    """The line with which a run that was stopped, or was finished, ended: the resumed run ends with its own."""
+    lines = run.metrics.read_text(encoding="utf-8").splitlines(keepends=True) if run.metrics.is_file() else []
+    if lines and "train_runtime" in json.loads(lines[-1]):
+        write_text(run.metrics, "".join(lines[:-1]))
 
 
 def write_model(policy: Denoiser, folder: str | Path, tokenizer: Any, args: TrainingArguments) -> None:
@@ -139,9 +148,16 @@ def writing(checkpoint: Path, main: bool) -> Iterator[None]:
         last = last_complete(checkpoint.parent)
         remedy = "there is no earlier one" if last is None else f"the last complete one is {last}"
         raise OSError(
-            f"{checkpoint} could not be written ({str(error).strip()}); {remedy}. Free some space, or lower "
+            f"{checkpoint} could not be written ({_root(error)}); {remedy}. Free some space, or lower "
             "save_total_limit, and resume."
         ) from error
+
+
+def _root(error: BaseException) -> str:
+    """What the operating system said in the first place."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).strip()
 
 
 def _is_of_the_disk(error: RuntimeError) -> bool:

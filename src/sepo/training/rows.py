@@ -36,9 +36,10 @@ def columns_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
     """What rewards get beside prompts and completions: the other columns, one entry per row.
 
     Raises:
-        ValueError: a row lacks a column that the first one has.
+        ValueError: a row lacks a column that another one has.
     """
-    names = [name for name in rows[0] if name not in ("prompt", "completion")]
+    known = dict.fromkeys(name for row in rows for name in row)
+    names = [name for name in known if name not in ("prompt", "completion")]
     for row in rows:
         lacking = [name for name in names if name not in row]
         if lacking:
