@@ -23,7 +23,6 @@ from sepo.diffusion.views import Views, read
 from sepo.ops import Chance
 from sepo.typing import Float, PerSequence, Sites, Tokens
 
-
 TOKENS_AT_ONCE = 16_384
 """Tokens in a forward of `path_log_prob`, unless the path's own rows are more."""
 
