@@ -163,7 +163,7 @@ def unknown_word(folder: Path) -> str:
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
         code = command(["finetune", "--num_generation", "4"])
-    return f"`{' '.join(said.getvalue().split())}`, exit code {code}"
+    return f"exit code {code}: {' '.join(said.getvalue().split())}"
 
 
 def made(change: Callable[[], Any]) -> Callable[[Path], str]:

@@ -92,11 +92,9 @@ class Kill(TrainerCallback):
 @pytest.mark.parametrize(
     "case",
     [
-        {},
-        {"gradient_accumulation_steps": 2},
-        {"max_steps": -1, "num_train_epochs": 2},
         {"logging_steps": 3},
         {"model": uniform_policy},
+        {"max_steps": -1, "num_train_epochs": 4, "gradient_accumulation_steps": 2},
         {"dropout": 0.2},
         {"ema": None, "draws": 2},
     ],

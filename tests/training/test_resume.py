@@ -74,7 +74,12 @@ def run_of(folder: Path, case: str, **more):
     return trainer(folder, rows=None if rows is None else clues(rows), **{**options, **more})
 
 
-@pytest.mark.parametrize("case", CASES)
+RARE = ("accumulation", "several steps of a collection", "dropout", "epochs", "with prompts")
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow) if case in RARE else case for case in CASES]
+)
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, case):
     whole = run_of(tmp_path / "whole", case)
     whole.train()

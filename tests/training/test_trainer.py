@@ -61,7 +61,7 @@ def test_fine_tuning_raises_the_reward(tmp_path):
 )
 def test_every_option_learns(tmp_path, options):
     model = policy(dropout=options.pop("dropout", 0.0))
-    run = trainer(tmp_path, model, max_steps=12, learning_rate=0.04, logging_steps=3, **options)
+    run = trainer(tmp_path, model, max_steps=9, learning_rate=0.05, logging_steps=3, **options)
     run.train()
     logged = [line for line in lines(tmp_path) if "reward" in line]
     assert logged[-1]["reward"] > logged[0]["reward"] + 0.1

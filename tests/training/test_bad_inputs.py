@@ -1,0 +1,37 @@
+"""The table of bad inputs in the guide is what the benchmark prints."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPT, GUIDE = ROOT / "benchmarks" / "bad_inputs.py", ROOT / "docs" / "guide" / "troubleshooting.md"
+
+
+def rows(text: str) -> dict[str, str]:
+    """What happens, by input, in a table."""
+    cells = [line.strip("| ").split(" | ", 1) for line in text.splitlines() if line.startswith("| ")]
+    return {what: outcome for what, outcome in cells if what != "input"}
+
+
+def test_the_guide_tells_of_every_bad_input(monkeypatch):
+    found = importlib.util.spec_from_file_location("bad_inputs", SCRIPT)
+    assert found is not None and found.loader is not None
+    script = importlib.util.module_from_spec(found)
+    monkeypatch.setitem(sys.modules, "bad_inputs", script)
+    found.loader.exec_module(script)
+    assert list(rows(GUIDE.read_text(encoding="utf-8"))) == [case.what for case in script.CASES]
+
+
+@pytest.mark.slow
+def test_every_bad_input_gets_what_the_guide_says():
+    done = subprocess.run([sys.executable, str(SCRIPT)], cwd=ROOT, capture_output=True, text=True, check=True)
+    happened, said = rows(done.stdout), rows(GUIDE.read_text(encoding="utf-8"))
+    for what, outcome in happened.items():
+        assert outcome not in ("nothing", "the run goes on") and not outcome.startswith("TrainOutput"), what
+        assert outcome.split(":")[0] == said[what].split(":")[0], what
