@@ -97,7 +97,9 @@ TOY = {
 
 @dataclass(frozen=True)
 class Settings:
-    """updates: optimizer steps measured, after one to warm up; repeats: pairs of rollout and bare forwards."""
+    """updates: optimizer steps measured, after one to warm up; repeats: pairs of rollout and bare forwards, and
+    full_repeats with one site per step (0: leave these out).
+    """
 
     device: str = "cpu"
     bf16: bool = False
@@ -121,7 +123,7 @@ def measure(case: Case, settings: Settings) -> dict[str, Any]:
     memory = peak_memory(settings.device)
     policy = replace(policy, length=case.length)
     few = rollout_ratio(policy, case, settings, case.steps, settings.repeats)
-    full = rollout_ratio(policy, case, settings, None, settings.full_repeats)
+    full = rollout_ratio(policy, case, settings, None, settings.full_repeats) if settings.full_repeats else None
     return {
         "parameters": parameters,
         **asdict(case),
@@ -232,7 +234,10 @@ def table(results: dict[str, dict[str, Any]]) -> str:
         ("  with gradient", lambda r: str(r["evaluations_per_step_with_gradient"])),
         ("evaluations per rollout", lambda r: str(r["rollout_ratio"]["evaluations"])),
         ("rollout / its forwards (aim <= 1.1)", lambda r: f"{r['rollout_ratio']['median']:.3f}"),
-        ("  one site per step", lambda r: f"{r['rollout_ratio_full']['median']:.3f}"),
+        (
+            "  one site per step",
+            lambda r: f"{r['rollout_ratio_full']['median']:.3f}" if r["rollout_ratio_full"] else "-",
+        ),
         ("peak memory, MiB", lambda r: f"{r['peak_memory_mib']:.0f}"),
     ]
     lines = [["", *results], *([label, *(cell(each) for each in results.values())] for label, cell in rows)]
@@ -272,11 +277,13 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     }
     cases = TOY if given.toy else {name: CASES[name] for name in given.cases}
     print(" ".join(f"{name}={value}" for name, value in {**asdict(settings), **machine}.items()))
-    results = {name: measure(case, settings) if given.toy else isolated(case, settings) for name, case in cases.items()}
+    results: dict[str, dict[str, Any]] = {}
     report = {"settings": asdict(settings), "machine": machine, "cases": results}
-    print(table(results))
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(report, indent=1))
+    for name, case in cases.items():
+        results[name] = measure(case, settings) if given.toy else isolated(case, settings)
+        given.out.write_text(json.dumps(report, indent=1))
+    print(table(results))
     return report
 
 
