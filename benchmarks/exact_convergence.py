@@ -33,7 +33,7 @@ from sepo.diffusion.likelihood import denoising_loss, path_log_prob
 from sepo.diffusion.rollout import MaskedPath
 from sepo.evaluation.exact import best_law, first_hitting_law, kl, optimum, total_variation
 from sepo.evaluation.worlds import Table, World, count, markov_chain, parity
-from sepo.objectives import SEPO, Advantage, NextSite, Objective, PathKL, Total
+from sepo.objectives import SEPO, Advantage, Credit, NextSite, Objective, PathKL, Total
 from sepo.objectives.advantages import leave_one_out, unit
 from sepo.ops import Chance, draw, rows
 from sepo.samplers import FirstHitting, roll
@@ -143,7 +143,7 @@ def fine_tune(
         new = objective.read(policy, views)
         with torch.no_grad():
             ahead = objective.read(reference, views) if objective.uses_reference else None
-        loss = objective.loss(new, new.detach(), ahead, advantage(returns, settings.batch), views)
+        loss = objective.loss(new, new.detach(), ahead, Credit.of(advantage(returns, settings.batch)), views)
         update(loss.value, optimizer, schedule)
     yield progress(settings.steps, policy, reference, case, settings)
 

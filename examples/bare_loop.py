@@ -40,7 +40,7 @@ def main(model: str, steps: int = 50, learning_rate: float = 1e-3) -> list[dict[
     optimizer = torch.optim.AdamW(policy.network.parameters(), learning_rate)
     for _, experience in zip(range(steps), stream, strict=False):
         new = objective.read(policy, experience.views)
-        loss = objective.loss(new, experience.old_reading(new), None, experience.advantage, experience.views)
+        loss = objective.loss(new, experience.old_reading(new), None, experience.credit, experience.views)
         loss.value.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -40,6 +40,11 @@ class Written(Chance):
         return self.numbers
 
 
+def at_step(step: int, tokens: Tensor) -> Tensor:
+    """The same step for every row."""
+    return torch.full((len(tokens),), step)
+
+
 def deviations(world: World, tokens: Tensor, law: Law) -> float:
     """How many standard deviations the chi-square of these draws lies above its mean under the law."""
     counts = world.index(tokens).bincount(minlength=len(law)).double()

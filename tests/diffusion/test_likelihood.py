@@ -200,6 +200,6 @@ def test_reading_whole_laws_or_weighted_sites_gives_the_same_log_probabilities()
     x0 = SMALL.sequences
     views = masked_views(x0, x0 >= 0, None, SMALL.absorbing(), Chance.of(0, len(x0)), views=2)
     part, whole = read(policy, views), read(policy, views, whole=True)
-    assert torch.equal(part.log_prob, whole.log_prob) and part.log_posterior is None
-    assert whole.log_posterior is not None and whole.log_posterior.shape == (27, 2, 3, 4)
+    assert torch.equal(part.log_prob, whole.log_prob) and part.log_law is None
+    assert whole.log_law is not None and whole.log_law.shape == (27, 2, 3, 4)
     assert (part.log_prob[views.weight == 0] == 0).all()

@@ -25,7 +25,7 @@ from sepo.evaluation.exact import (
 )
 from sepo.evaluation.worlds import World, ideal_uniform, markov_chain, parity, probabilities, random_table
 from sepo.samplers import Ancestral
-from tests.worlds import DEEP, SMALL, denoisers
+from tests.worlds import DEEP, SMALL, at_step, denoisers
 
 
 def by_hand(policy: object, world: World) -> torch.Tensor:
@@ -101,7 +101,9 @@ def test_shares_are_equal_to_one_and_follow_the_steps() -> None:
 
 def test_a_transition_matrix_has_rows_that_sum_to_one() -> None:
     policy = ideal_uniform(SMALL, markov_chain(SMALL))
-    matrix = transition(Ancestral(4).kernel(policy, SMALL.sequences, 1).detach(), SMALL.sequences)
+    matrix = transition(
+        Ancestral(4).kernel(policy, SMALL.sequences, at_step(1, SMALL.sequences)).detach(), SMALL.sequences
+    )
     torch.testing.assert_close(matrix.sum(1), torch.ones(27, dtype=torch.double), rtol=0, atol=1e-6)
 
 

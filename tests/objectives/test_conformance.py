@@ -13,13 +13,15 @@ from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.rollout import MaskedPath
 from sepo.diffusion.views import Reading, Views
 from sepo.evaluation.worlds import ideal_uniform, markov_chain, random_table, tabular
-from sepo.objectives import SEPO, EntropyBonus, Loss, Objective, PathKL, Total
+from sepo.objectives import SEPO, Credit, EntropyBonus, Loss, Objective, PathKL, Total
 from sepo.objectives.readings import READINGS
 from sepo.objectives.weights import WEIGHTS
 from sepo.ops import Chance
 from sepo.samplers import Ancestral, FirstHitting, roll
 from tests.worlds import SMALL
 
+EVERYWHERE = ("fresh_noise",)
+"""Readings that are not of masked sites: any process has them."""
 PENALTIES = ((0.1, PathKL()), (0.01, EntropyBonus()))
 
 
@@ -33,7 +35,12 @@ def objectives() -> dict[str, Objective]:
     return plain | {f"{name}-penalised": Total(each, PENALTIES) for name, each in plain.items() if name.endswith("2")}
 
 
-every = pytest.mark.parametrize("objective", objectives().values(), ids=objectives().keys())
+def over(table: dict[str, Objective]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("objective", table.values(), ids=table.keys())
+
+
+every = over(objectives())
+of_masks = over({name: each for name, each in objectives().items() if not name.startswith(EVERYWHERE)})
 POLICY = random_table(SMALL, seed=1)
 REFERENCE = tabular(SMALL, markov_chain(SMALL), noise=0.3)
 
@@ -54,7 +61,7 @@ def views(objective: Objective, path: MaskedPath) -> Views:
 def loss(objective: Objective, seen: Views, advantage: Tensor, old: Reading | None = None) -> Loss:
     new = objective.read(POLICY, seen)
     reference = objective.read(REFERENCE, seen).detach() if objective.uses_reference else None
-    return objective.loss(new, old or new.detach(), reference, advantage, seen)
+    return objective.loss(new, old or new.detach(), reference, Credit.of(advantage), seen)
 
 
 def gradient(value: Tensor, policy: Denoiser = POLICY) -> Tensor:
@@ -102,7 +109,7 @@ def test_views_of_a_row_do_not_depend_on_the_batch(objective: Objective) -> None
         assert (together.weight[row, count:] == 0).all() and (together.hazard[row, count:] == 0).all()
 
 
-@every
+@of_masks
 def test_only_masked_free_sites_are_weighted(objective: Objective) -> None:
     path = rollouts(6)
     seen = views(objective, path)
@@ -119,7 +126,7 @@ def test_one_evaluation_per_view(objective: Objective) -> None:
     assert policy.meter.evaluations == policy.meter.with_gradient == seen.xt.shape[0] * seen.xt.shape[1]
 
 
-@every
+@of_masks
 def test_a_path_of_another_process_is_refused(objective: Objective) -> None:
     policy = ideal_uniform(SMALL, markov_chain(SMALL))
     path = roll(Ancestral(3), policy, Canvas.blank(2, 3), Chance.of(0, 2))

@@ -6,7 +6,7 @@ every weight is linear in the advantage. Nothing is sampled: what is left is rou
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import pytest
@@ -27,7 +27,7 @@ from sepo.evaluation.exact import (
     visits,
 )
 from sepo.evaluation.worlds import Law, World, count, markov_chain, parity, random_reward, random_table, tabular
-from sepo.objectives import SEPO, AllSites, FreshMasks, NextSite, Objective, PathKL, ScoreClip, Total
+from sepo.objectives import SEPO, AllSites, Credit, FreshMasks, NextSite, Objective, PathKL, ScoreClip, Total
 from sepo.objectives.weights import WEIGHTS
 from sepo.ops import Chance, divergence
 from tests.worlds import DEEP, SMALL, Written, denoisers
@@ -59,7 +59,7 @@ class Enumerated:
         ahead = None if reference is None else objective.read(reference, views).detach()
         old = rollout_reading(self.paths, views) if objective.reads_rollout else new.detach()
         advantage = returns * self.probability * len(self.paths)
-        value = objective.loss(new, old, ahead, advantage, views).value
+        value = objective.loss(new, old, ahead, Credit.of(advantage), views).value
         return torch.autograd.grad(value, [*self.policy.network.parameters()])[0]
 
     def per_path(self, reward: Law) -> Tensor:
@@ -216,7 +216,7 @@ def weighted_path_kl(probability: Tensor) -> PathKL:
     class Weighted(PathKL):
         def loss(self, new, old, reference, advantage, views):  # type: ignore[no-untyped-def]
             share = (probability * len(probability)).view(-1, 1, 1)
-            views = type(views)(views.xt, views.t, views.x0, views.weight, views.hazard * share, views.attend)
+            views = replace(views, hazard=views.hazard * share)
             return super().loss(new, old, reference, advantage, views)
 
     return Weighted()
@@ -236,7 +236,7 @@ def test_the_path_kl_penalty_is_the_kl_between_the_laws_of_paths(network: str, s
         views = objective.views(every.paths, policy.process, chance)
         with torch.no_grad():
             new, ahead = (Total(objective, ((1.0, penalty),)).read(each, views) for each in (policy, reference))
-        values.append(penalty.loss(new, new, ahead, torch.zeros(len(every.paths)), views).value)
+        values.append(penalty.loss(new, new, ahead, Credit.of(torch.zeros(len(every.paths))), views).value)
     expected = path_divergence(policy, reference, world).detach()
     enumerated = every.probability @ (every.paths.log_prob - path_log_prob(reference, every.paths)).sum(1).detach()
     torch.testing.assert_close(enumerated, expected)
@@ -256,5 +256,7 @@ def test_off_policy_only_the_product_over_the_whole_path_is_unbiased() -> None:
     objective = SEPO(NextSite(None), ScoreClip())
     views = objective.views(every.paths, old.process, unused(every.paths))
     reading, before = objective.read(new, views), rollout_reading(every.paths, views)
-    value = objective.loss(reading, before, None, returns * every.probability * len(every.paths), views).value
+    value = objective.loss(
+        reading, before, None, Credit.of(returns * every.probability * len(every.paths)), views
+    ).value
     assert relative_bias(-exact_gradient(new, value), exact) > 0.05

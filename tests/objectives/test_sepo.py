@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sepo.diffusion.views import Reading, Views
-from sepo.objectives import SEPO, EntropyBonus, NextSite, PathKL, PPOClip, ScoreClip, Total
+from sepo.objectives import SEPO, Credit, EntropyBonus, NextSite, PathKL, PPOClip, ScoreClip, Total
 
 
 def views(weight: torch.Tensor) -> Views:
@@ -14,9 +14,10 @@ def views(weight: torch.Tensor) -> Views:
     return Views(
         xt=torch.zeros(batch, view, length, dtype=torch.long),
         t=torch.full((batch, view), 0.5),
-        x0=torch.zeros(batch, length, dtype=torch.long),
+        target=torch.zeros(batch, view, length, dtype=torch.long),
         weight=weight,
         hazard=weight,
+        free=torch.ones(batch, length, dtype=torch.bool),
     )
 
 
@@ -24,7 +25,7 @@ def test_the_value_is_the_mean_over_sequences_of_weighted_sums() -> None:
     weight = torch.tensor([[[1.0, 0.0], [0.0, 2.0]], [[0.0, 0.0], [3.0, 0.0]]])
     new = torch.tensor([[[-1.0, 0.0], [0.0, -2.0]], [[0.0, 0.0], [-3.0, 0.0]]])
     reading = Reading(new)
-    loss = SEPO().loss(reading, reading, None, torch.tensor([1.0, -2.0]), views(weight))
+    loss = SEPO().loss(reading, reading, None, Credit.of(torch.tensor([1.0, -2.0])), views(weight))
     assert loss.value.item() == pytest.approx(((1 * 1 + 2 * 2) - 2 * (3 * 3)) / 2)
 
 
@@ -32,9 +33,14 @@ def test_clip_metrics_count_the_terms_that_the_clip_changes() -> None:
     """Ratios 1.5, .5 with A > 0, then with A < 0: changed are the first and the last. Unweighted sites do not count."""
     ratio = torch.tensor([[[1.5, 0.5, 9.0]], [[1.5, 0.5, 9.0]]])
     weight = torch.tensor([1.0, 1.0, 0.0]).expand(2, 1, 3)
+    credit = Credit.of(torch.tensor([1.0, -1.0]))
     for kind in (ScoreClip, PPOClip):
         loss = SEPO(NextSite(), kind(0.2)).loss(
-            Reading(ratio.log()), Reading(torch.zeros(2, 1, 3)), None, torch.tensor([1.0, -1.0]), views(weight)
+            Reading(ratio.log()),
+            Reading(torch.zeros(2, 1, 3)),
+            None,
+            Credit.of(torch.tensor([1.0, -1.0])),
+            views(weight),
         )
         metrics = {name: value.item() for name, value in loss.metrics.items()}
         assert metrics == pytest.approx(
@@ -48,7 +54,9 @@ def test_penalties_are_added_with_their_weights() -> None:
     seen = views(torch.rand(2, 3, 4, generator=torch.Generator().manual_seed(1)))
     reading, reference = Reading(new[..., 0], new), Reading(ahead[..., 0], ahead)
     zero = torch.zeros(2)
-    total = Total(SEPO(), ((0.3, PathKL()), (0.2, EntropyBonus()))).loss(reading, reading, reference, zero, seen)
+    total = Total(SEPO(), ((0.3, PathKL()), (0.2, EntropyBonus()))).loss(
+        reading, reading, reference, Credit.of(zero), seen
+    )
     kl = (seen.hazard * (new.exp() * (new - ahead)).sum(-1)).sum((1, 2)).mean()
     entropy = -(seen.hazard * (new.exp() * new).sum(-1)).sum((1, 2)).mean()
     torch.testing.assert_close(total.value, 0.3 * kl - 0.2 * entropy)
@@ -64,6 +72,6 @@ def test_penalties_say_what_they_need() -> None:
     assert both.whole and both.uses_reference and both.reads_rollout
     reading, seen = Reading(torch.zeros(1, 1, 1)), views(torch.ones(1, 1, 1))
     with pytest.raises(ValueError, match=r"PathKL.*whole=True"):
-        PathKL().loss(reading, reading, reading, torch.zeros(1), seen)
+        PathKL().loss(reading, reading, reading, Credit.of(torch.zeros(1)), seen)
     with pytest.raises(ValueError, match=r"EntropyBonus.*whole=True"):
-        EntropyBonus().loss(reading, reading, None, torch.zeros(1), seen)
+        EntropyBonus().loss(reading, reading, None, Credit.of(torch.zeros(1)), seen)

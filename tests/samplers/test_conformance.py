@@ -14,10 +14,10 @@ from sepo.diffusion.canvas import Canvas
 from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.likelihood import path_log_prob
 from sepo.diffusion.rollout import MaskedPath, StatePath
-from sepo.evaluation.exact import first_hitting_law, kernel_law, total_variation
+from sepo.evaluation.exact import first_hitting_law, kernel_law, left_to_right_law, total_variation
 from sepo.evaluation.worlds import Law, World, ideal_uniform, markov_chain, tabular
 from sepo.ops import Chance
-from sepo.samplers import SAMPLERS, Ancestral, FirstHitting, Sampler, TauLeaping, roll
+from sepo.samplers import SAMPLERS, Ancestral, FirstHitting, LeftToRight, Sampler, TauLeaping, roll
 from tests.worlds import SMALL, denoisers, deviations
 
 DATA = markov_chain(SMALL, seed=1)
@@ -39,6 +39,12 @@ CLAIMS = {
     "first_hitting": Claim(
         lambda steps: FirstHitting(),
         lambda steps, policy, world: first_hitting_law(policy, world),
+        order=0,
+        processes=("absorbing",),
+    ),
+    "left_to_right": Claim(
+        lambda steps: LeftToRight(),
+        lambda steps, policy, world: left_to_right_law(policy, world),
         order=0,
         processes=("absorbing",),
     ),

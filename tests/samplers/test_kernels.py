@@ -15,7 +15,7 @@ from sepo.evaluation.exact import kernel_law, total_variation
 from sepo.evaluation.worlds import ideal_uniform, markov_chain, random_table, tabular
 from sepo.ops import Chance
 from sepo.samplers import Ancestral, KernelSampler, TauLeaping, roll
-from tests.worlds import SMALL, deviations
+from tests.worlds import SMALL, at_step, deviations
 
 DATA = markov_chain(SMALL, seed=1)
 
@@ -30,7 +30,7 @@ def test_kernels_are_laws_at_every_step(kind: type, schedule: str) -> None:
         (ideal_uniform(SMALL, DATA, SCHEDULES[schedule]()), SMALL.sequences),
     ):
         for step in range(5):
-            kernel = sampler.kernel(policy, space, step).detach()
+            kernel = sampler.kernel(policy, space, at_step(step, space)).detach()
             assert (kernel >= -1e-9).all()
             torch.testing.assert_close(kernel.sum(-1), torch.ones_like(kernel[..., 0]), rtol=0, atol=1e-5)
 
@@ -66,16 +66,16 @@ def test_tau_leaping_obeys_a_score_that_is_not_normalised() -> None:
     with torch.no_grad():
         logits = policy.network.logits
         logits[..., :3] = logits[..., :3].log_softmax(-1) - 8
-        before = TauLeaping(8).kernel(policy, masks, 0)[0]
+        before = TauLeaping(8).kernel(policy, masks, at_step(0, masks))[0]
         logits += torch.tensor(2.0).log()
-        after = TauLeaping(8).kernel(policy, masks, 0)[0]
+        after = TauLeaping(8).kernel(policy, masks, at_step(0, masks))[0]
     assert (before[:, :3] > 0).all()
     torch.testing.assert_close(after[:, :3], 2 * before[:, :3], rtol=1e-5, atol=0)
 
 
 def test_steps_that_are_too_long_are_cut_to_certainty() -> None:
     policy = ideal_uniform(SMALL, markov_chain(SMALL, seed=2, sharpness=4.0))
-    kernel = TauLeaping(2).kernel(policy, SMALL.sequences, 0).detach()
+    kernel = TauLeaping(2).kernel(policy, SMALL.sequences, at_step(0, SMALL.sequences)).detach()
     assert kernel.max() <= 1 + 1e-6 and kernel.min() >= 0
 
 

@@ -51,7 +51,7 @@ def test_the_return_is_the_reward_less_beta_times_the_log_ratio_of_the_whole_pat
     assert float(ratio.abs().max()) > 0.05
     expected = found.scores.total.float() - 0.3 * ratio
     assert torch.allclose(found.returns, expected, atol=1e-4)
-    assert torch.allclose(found.advantage, expected, atol=1e-4)
+    assert torch.allclose(found.credit.sequence_advantage, expected, atol=1e-4)
     assert math.isclose(found.metrics["kl"], float(ratio.mean()), abs_tol=1e-4)
 
 
@@ -75,14 +75,14 @@ def test_prompts_are_compared_within_their_group(tmp_path):
     for group in (slice(0, 4), slice(4, 8)):
         rewards = found.returns[group]
         expected = rewards - (rewards.sum() - rewards) / 3
-        assert torch.allclose(found.advantage[group], expected, atol=1e-6)
+        assert torch.allclose(found.credit.sequence_advantage[group], expected, atol=1e-6)
 
 
 def test_without_prompts_the_whole_collection_is_one_group(tmp_path):
     run = trainer(tmp_path, advantage=Advantage(leave_one_out, unit))
     found = collect(run)
     expected = found.returns - (found.returns.sum() - found.returns) / 7
-    assert torch.allclose(found.advantage, expected, atol=1e-6)
+    assert torch.allclose(found.credit.sequence_advantage, expected, atol=1e-6)
 
 
 def test_a_reward_of_none_takes_no_part(tmp_path):
@@ -91,7 +91,9 @@ def test_a_reward_of_none_takes_no_part(tmp_path):
 
     found = collect(trainer(tmp_path, reward=sometimes))
     assert found.returns.isnan().tolist() == [index in (0, 5) for index in range(8)]
-    assert found.advantage[[0, 5]].tolist() == [0, 0] and not found.advantage.isnan().any()
+    assert (
+        found.credit.sequence_advantage[[0, 5]].tolist() == [0, 0] and not found.credit.sequence_advantage.isnan().any()
+    )
     known = [value for value in found.scores.total.tolist() if not math.isnan(value)]
     assert found.metrics["frac_reward_none"] == 0.25
     assert math.isclose(found.metrics["reward"], float(np.mean(known)), rel_tol=1e-6)
@@ -100,7 +102,7 @@ def test_a_reward_of_none_takes_no_part(tmp_path):
 
 def test_a_collection_of_none_alone_has_no_advantage_and_is_counted(tmp_path):
     found = collect(trainer(tmp_path, reward=lambda completions, **columns: [None] * len(completions)))
-    assert found.advantage.tolist() == [0] * 8
+    assert found.credit.sequence_advantage.tolist() == [0] * 8
     assert found.metrics["frac_reward_none"] == 1 and found.metrics["frac_reward_zero_std"] == 1
     assert math.isnan(found.metrics["reward"])
 
@@ -111,7 +113,9 @@ def test_groups_of_equal_rewards_are_counted(tmp_path):
 
     found = collect(trainer(tmp_path, rows=clues(), reward=first_group_equal))
     assert found.metrics["frac_reward_zero_std"] == 0.5
-    assert found.advantage[:4].tolist() == [0] * 4 and found.advantage[4:].abs().min() > 0
+    assert (
+        found.credit.sequence_advantage[:4].tolist() == [0] * 4 and found.credit.sequence_advantage[4:].abs().min() > 0
+    )
 
 
 def test_the_metrics_have_the_names_of_trl(tmp_path):
@@ -168,7 +172,7 @@ def test_without_prompts_groups_of_one_are_compared_with_the_collection(tmp_path
         return [float(row) for row in range(len(completions))]
 
     run = trainer(tmp_path, reward=place, num_generations=1, per_device_train_batch_size=4)
-    assert collect(run, (0, 1, 2, 3)).advantage.sign().tolist() == [-1, -1, 1, 1]
+    assert collect(run, (0, 1, 2, 3)).credit.sequence_advantage.sign().tolist() == [-1, -1, 1, 1]
 
 
 def test_rows_wider_on_another_process_widen_the_canvas(tmp_path):

@@ -22,7 +22,7 @@ from sepo.objectives import (
 from sepo.objectives.advantages import batch, group, leave_one_out, mean, none, unit
 from sepo.samplers import Ancestral, FirstHitting, TauLeaping
 from sepo.training import PretrainConfig
-from sepo.training.config import build_advantage, build_objective, build_sampler
+from sepo.training.building import build_advantage, build_objective, build_sampler
 from tests.training.toys import config, raised
 
 
@@ -77,7 +77,7 @@ def test_scale_rewards_may_be_a_truth_value_as_in_trl(tmp_path):
 @pytest.mark.parametrize(
     ("option", "value", "known"),
     [
-        ("sampler", "confidence", "first_hitting, ancestral, tau_leaping"),
+        ("sampler", "confidence", "first_hitting, left_to_right, ancestral, tau_leaping"),
         ("reading", "next-site", "next_site, all_sites, fresh_masks"),
         ("weight", "grpo", "score, ppo, unclipped"),
         ("baseline", "median", "mean, leave_one_out, none"),

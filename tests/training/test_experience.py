@@ -7,7 +7,7 @@ import torch
 from sepo.diffusion.views import Reading, read
 from sepo.objectives import SEPO, AllSites, FreshMasks, NextSite
 from sepo.training import Experience
-from sepo.training.experience import restored, rollout_reading
+from sepo.training.experience import restored
 from tests.training.toys import clues, trainer
 
 
@@ -23,8 +23,8 @@ def test_the_rollout_itself_is_the_old_reading_of_next_site_views(tmp_path):
     with torch.no_grad():
         policy_says = read(run.policy, experience.views).log_prob
     assert experience.old is not None
-    assert torch.allclose(experience.old, policy_says, atol=1e-5)
-    assert float(experience.old.sum()) < -1
+    assert torch.allclose(experience.old.log_prob, policy_says, atol=1e-5)
+    assert float(experience.old.log_prob.sum()) < -1
 
 
 def test_the_rollout_reading_costs_no_network_evaluation(tmp_path):
@@ -52,7 +52,7 @@ def test_stale_experience_is_read_when_it_is_collected_and_counted(tmp_path):
     with torch.no_grad():
         for part in stale:
             assert part.old is not None
-            assert torch.allclose(part.old, run.objective.read(run.policy, part.views).log_prob, atol=1e-5)
+            assert torch.allclose(part.old.log_prob, run.objective.read(run.policy, part.views).log_prob, atol=1e-5)
         for weight in run.policy.network.parameters():
             weight.add_(0.1)
         moved = run.objective.read(run.policy, stale[0].views).log_prob
@@ -62,7 +62,9 @@ def test_stale_experience_is_read_when_it_is_collected_and_counted(tmp_path):
 def test_iterations_read_the_same_rollout_at_other_states(tmp_path):
     run, found = collected(tmp_path, reading=NextSite(2))
     first, second = (run.collector.experiences(found, iteration, 8, True)[0] for iteration in (0, 1))
-    assert torch.equal(first.views.x0, second.views.x0) and torch.equal(first.advantage, second.advantage)
+    assert torch.equal(first.views.target, second.views.target) and torch.equal(
+        first.credit.advantage, second.credit.advantage
+    )
     assert not torch.equal(first.views.xt, second.views.xt)
 
 
@@ -72,7 +74,7 @@ def test_micro_batches_are_the_rows_of_the_collection_in_order(tmp_path):
     parts = run.collector.experiences(found, 0, 2, False)
     assert [len(part) for part in parts] == [2, 2, 2, 2]
     assert torch.equal(torch.cat([part.views.xt for part in parts]), whole.views.xt)
-    assert torch.equal(torch.cat([part.advantage for part in parts]), whole.advantage)
+    assert torch.equal(torch.cat([part.credit.advantage for part in parts]), whole.credit.advantage)
 
 
 def test_stored_experience_comes_back(tmp_path):
@@ -82,21 +84,3 @@ def test_stored_experience_comes_back(tmp_path):
     assert isinstance(again, Experience)
     assert again.tensors().keys() == made.tensors().keys()
     assert all(torch.equal(tensor, again.tensors()[name]) for name, tensor in made.tensors().items())
-
-
-def test_paths_of_states_have_no_reading_of_their_own(tmp_path):
-    run, found = collected(tmp_path)
-    views = run.objective.views(found.rollout, run.policy.process, _chance())
-    assert rollout_reading(_states(found.rollout), views) is None
-
-
-def _chance():
-    from sepo.ops import Chance
-
-    return Chance.of(0, 8)
-
-
-def _states(path):
-    from sepo.diffusion.rollout import StatePath
-
-    return StatePath(path.canvas, path.x0.unsqueeze(1), torch.zeros(len(path.x0), 1))

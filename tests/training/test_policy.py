@@ -11,7 +11,7 @@ from sepo import SEPOTrainer
 from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.process import Absorbing
 from sepo.models import save_pretrained
-from sepo.objectives import SEPO
+from sepo.objectives import SEPO, Transitions
 from sepo.ops import rows
 from sepo.samplers import Ancestral
 from sepo.training.launch import require_one_device
@@ -119,9 +119,10 @@ def test_adapters_are_put_on_and_their_dropout_is_off(tmp_path):
     assert {module.p for module in made.network.modules() if isinstance(module, nn.Dropout)} == {0.0}
 
 
-def test_a_uniform_process_is_refused_at_the_door(tmp_path):
-    message = raised(ValueError, lambda: trainer(tmp_path, uniform_policy()))
-    assert "process is Uniform" in message and "absorbing process" in message
+def test_a_uniform_process_is_drawn_and_rated_by_one_kernel(tmp_path):
+    run = trainer(tmp_path, uniform_policy())
+    assert run.collector.sampler == Ancestral(128)
+    assert run.objective == SEPO(Transitions(Ancestral(128).kernel, 4))
 
 
 def test_an_objective_of_ones_own_may_have_a_uniform_process(tmp_path):

@@ -104,7 +104,7 @@ def test_restarted_it_begins_with_the_first_prompt_and_draws_the_same(tmp_path):
     first = next(iter(made))
     made.restart()
     again = next(iter(made))
-    assert torch.equal(first.views.x0, again.views.x0)
+    assert torch.equal(first.views.target, again.views.target)
 
 
 def test_the_stream_drives_a_bare_loop(tmp_path):
@@ -115,7 +115,7 @@ def test_the_stream_drives_a_bare_loop(tmp_path):
     run.stream.on_collected = lambda collected: rewards.append(collected.metrics["reward"])
     for step, experience in enumerate(run.stream):
         new = objective.read(policy, experience.views)
-        loss = objective.loss(new, experience.old_reading(new), None, experience.advantage, experience.views)
+        loss = objective.loss(new, experience.old_reading(new), None, experience.credit, experience.views)
         loss.value.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -115,6 +115,16 @@ class Denoiser:
         self, xt: Tokens, t: Time, attend: Sites | None = None, sites: Int[Tensor, "batch k"] | None = None
     ) -> Float[Tensor, "batch sites vocab"]:
         """Logits [batch length vocab], or [batch k vocab] at `sites`; at least float32, impossible ids at -inf."""
+        logits = self.raw_logits(xt, t, attend, sites)
+        ruled_out = [*self.banned, *([self.process.mask] if isinstance(self.process, Absorbing) else [])]
+        if not ruled_out:
+            return logits
+        return logits.index_fill(-1, torch.tensor(ruled_out, device=logits.device), -torch.inf)
+
+    def raw_logits(
+        self, xt: Tokens, t: Time, attend: Sites | None = None, sites: Int[Tensor, "batch k"] | None = None
+    ) -> Float[Tensor, "batch sites vocab"]:
+        """What the network says, with nothing ruled out; at least float32."""
         self.meter.count(len(xt))
         logits = self.call(self.network, xt, self.process.schedule.sigma(t), attend, sites)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -123,10 +133,7 @@ class Denoiser:
                 f"The network returned {logits.shape[-1]} logits per site but the process has {self.process.size} "
                 "token ids; give the process the size of the network's output."
             )
-        ruled_out = [*self.banned, *([self.process.mask] if isinstance(self.process, Absorbing) else [])]
-        if not ruled_out:
-            return logits
-        return logits.index_fill(-1, torch.tensor(ruled_out, device=logits.device), -torch.inf)
+        return logits
 
     def log_posterior(
         self, xt: Tokens, t: Time, attend: Sites | None = None, sites: Int[Tensor, "batch k"] | None = None

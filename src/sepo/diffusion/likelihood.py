@@ -21,7 +21,7 @@ from sepo.diffusion.process import Absorbing
 from sepo.diffusion.rollout import MaskedPath
 from sepo.diffusion.views import Views, read
 from sepo.ops import Chance
-from sepo.typing import Float, PerSequence, Sites, Tokens
+from sepo.typing import Bool, Float, PerSequence, Sites, Tokens
 
 TOKENS_AT_ONCE = 16_384
 """Tokens in a forward of `path_log_prob`, unless the path's own rows are more."""
@@ -58,10 +58,12 @@ def state_views(path: MaskedPath, steps: Tensor, process: Absorbing, share: Tens
     return Views(
         xt=path.states(steps, process.mask),
         t=path.times.gather(1, steps),
-        x0=path.x0,
+        target=path.x0.unsqueeze(1).expand_as(masked),
         weight=share.unsqueeze(-1) * revealed,
         hazard=(share * fraction).unsqueeze(-1) * masked,
+        free=path.canvas.free,
         attend=path.canvas.attend,
+        step=steps,
     )
 
 
@@ -75,10 +77,23 @@ def masked_views(
     count = (((strata + drawn[..., 0]) / views * n).floor().clamp_max(n - 1).long() + 1).clamp_min(1)
     rank = drawn[..., 1:].masked_fill(~free.unsqueeze(1), 2.0).argsort(-1).argsort(-1)
     masked = (rank < count.unsqueeze(-1)) & free.unsqueeze(1)
-    noise = count / n.clamp_min(1) * (1 - process.schedule.alpha(torch.ones((), device=x0.device)))
     weight = (n / count / views).unsqueeze(-1).float() * masked
-    xt = x0.unsqueeze(1).masked_fill(masked, process.mask)
-    return Views(xt, process.schedule.time(1 - noise), x0, weight, weight, attend)
+    return mask_views(x0, masked, weight, free, attend, process)
+
+
+def mask_views(
+    x0: Tokens,
+    masked: Bool[Tensor, "batch view length"],
+    weight: Float[Tensor, "batch view length"],
+    free: Sites,
+    attend: Sites | None,
+    process: Absorbing,
+) -> Views:
+    """Views of x0 under the given masks, at the time at which so large a share of the free sites is masked."""
+    target = x0.unsqueeze(1).expand_as(masked)
+    noise = (masked & free.unsqueeze(1)).sum(-1) / free.sum(1, keepdim=True).clamp_min(1)
+    t = process.schedule.time(1 - noise * (1 - process.schedule.alpha(torch.ones((), device=x0.device))))
+    return Views(target.masked_fill(masked, process.mask), t, target, weight, weight, free, attend)
 
 
 @torch.no_grad()

@@ -51,18 +51,39 @@ class MaskedPath(Record):
         hits = torch.zeros(len(self.x0), self.steps + 1, dtype=torch.bool, device=self.x0.device)
         return hits.scatter(1, self.order + 1, True)[:, 1:]
 
+    def per_step(self, values: Float[Tensor, "batch length"]) -> Float[Tensor, "batch steps"]:
+        """Values of sites, summed over the sites that appeared in each step."""
+        sums = torch.zeros(len(values), self.steps + 1, dtype=values.dtype, device=values.device)
+        return sums.scatter_add(1, self.order + 1, values)[:, 1:]
+
 
 @dataclass(frozen=True, eq=False)
 class StatePath(Record):
-    """All states of a path from noise (first) to x0 (last), and the time of each: 1 at the first, 0 at the last."""
+    """All states of a path from noise (first) to x0 (last).
+
+    times[b, j]: that of state j, 1 at the first and 0 at the last; log_prob[b, j, i]: log-probability of the token of
+    site i after step j given the state before, 0 if given.
+    """
 
     canvas: Canvas
     states: Int[Tensor, "batch states length"]
     times: Float[Tensor, "batch states"]
+    log_prob: Float[Tensor, "batch steps length"]
 
     @property
     def x0(self) -> Tokens:
         return self.states[:, -1]
+
+    @property
+    def steps(self) -> int:
+        return self.states.shape[1] - 1
+
+    def active(self) -> Bool[Tensor, "batch steps"]:
+        """Every step."""
+        return torch.ones(len(self.states), self.steps, dtype=torch.bool, device=self.states.device)
+
+    def per_step(self, values: Float[Tensor, "batch steps length"]) -> Float[Tensor, "batch steps"]:
+        return values.sum(-1)
 
 
 Rollout = MaskedPath | StatePath

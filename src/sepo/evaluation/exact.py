@@ -62,6 +62,17 @@ def visits(
     return weight
 
 
+def left_to_right_law(policy: Denoiser, world: World) -> Law:
+    """The law of `LeftToRight()` over `world.sequences`: a product of conditionals, differentiable in the network."""
+    posterior = _log_posterior(policy, world)
+    log_law = torch.zeros(len(world.sequences), dtype=posterior.dtype)
+    for site in range(world.length):
+        ahead = torch.arange(world.length) >= site
+        state = world.state_index(world.sequences.masked_fill(ahead, world.letters))
+        log_law = log_law + posterior[state, site, world.sequences[:, site]]
+    return log_law.exp()
+
+
 def shares(free: int, steps: int | None) -> list[int]:
     """How many sites each step of `FirstHitting(steps)` reveals."""
     if steps is None or steps >= free:
@@ -78,7 +89,7 @@ def kernel_law(sampler: KernelSampler, policy: Denoiser, world: World) -> Law:
     if absorbing:
         weight = (space == world.letters).all(1).double()
     for step in range(sampler.steps):
-        weight = weight @ transition(sampler.kernel(policy, space, step).double(), space)
+        weight = weight @ transition(sampler.kernel(policy, space, torch.full((len(space),), step)).double(), space)
     return weight[world.state_index(world.sequences)] if absorbing else weight
 
 

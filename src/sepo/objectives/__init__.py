@@ -2,15 +2,19 @@
 
 from sepo.objectives.advantages import Advantage
 from sepo.objectives.base import Loss, Objective, Total
-from sepo.objectives.penalties import EntropyBonus, PathKL
-from sepo.objectives.readings import AllSites, FreshMasks, NextSite
+from sepo.objectives.credit import Credit
+from sepo.objectives.penalties import DrawnKL, EntropyBonus, PathKL
+from sepo.objectives.readings import AllSites, FreshMasks, NextSite, Transitions, Where
 from sepo.objectives.sepo import SEPO
+from sepo.objectives.surrogate import Surrogate
 from sepo.objectives.weights import PPOClip, ScoreClip, Unclipped
 
 __all__ = [
     "SEPO",
     "Advantage",
     "AllSites",
+    "Credit",
+    "DrawnKL",
     "EntropyBonus",
     "FreshMasks",
     "Loss",
@@ -19,6 +23,9 @@ __all__ = [
     "PPOClip",
     "PathKL",
     "ScoreClip",
+    "Surrogate",
     "Total",
+    "Transitions",
     "Unclipped",
+    "Where",
 ]

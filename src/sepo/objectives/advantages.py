@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sepo.typing import PerSequence
-
-Grouped = Float[Tensor, "groups size"]
+Returns = Float[Tensor, "batch *steps"]
+Grouped = Float[Tensor, "groups size steps"]
+"""Returns from each step of each sequence on; one step where only whole sequences have a return."""
 
 
 def mean(returns: Grouped) -> Grouped:
@@ -36,13 +36,13 @@ def none(returns: Grouped) -> Grouped:
 
 
 def group(returns: Grouped) -> Grouped:
-    """Standard deviation within each group."""
-    return _deviation(returns, dim=1)
+    """Standard deviation within each group, of the returns of whole sequences."""
+    return _deviation(returns[:, :, :1]).expand_as(returns)
 
 
 def batch(returns: Grouped) -> Grouped:
     """Standard deviation over all sequences of the collection."""
-    return _deviation(returns.reshape(1, -1), dim=1).reshape(returns.shape)
+    return _deviation(returns[:, :, :1].reshape(1, -1, 1))[:, :1].expand_as(returns)
 
 
 def unit(returns: Grouped) -> Grouped:
@@ -55,14 +55,14 @@ SCALES: dict[str, Callable[[Tensor], Tensor]] = {"group": group, "batch": batch,
 
 @dataclass(frozen=True)
 class Advantage:
-    """baseline and scale: functions of the returns in groups, [groups size] each; `eps` keeps equal returns finite."""
+    """baseline, scale: functions of the returns in groups, [groups size steps]; `eps` keeps equal returns finite."""
 
     baseline: Callable[[Tensor], Tensor] = mean
     scale: Callable[[Tensor], Tensor] = group
     eps: float = 1e-4
 
-    def __call__(self, returns: PerSequence, size: int) -> PerSequence:
-        """[batch] returns, consecutive groups of `size`, to [batch] advantages.
+    def __call__(self, returns: Returns, size: int) -> Returns:
+        """Returns of sequences [batch], or from each step on [batch steps], in consecutive groups of `size`.
 
         Raises:
             ValueError: the batch is not a whole number of groups, or a return is infinite.
@@ -72,16 +72,17 @@ class Advantage:
                 f"{len(returns)} returns do not make whole groups of {size}; choose a divisor as num_generations."
             )
         if returns.isinf().any():
-            row = int(returns.isinf().nonzero()[0])
-            raise ValueError(f"Return {row} is {returns[row].item()}; a sequence without a return is marked by NaN.")
-        grouped = returns.reshape(-1, size)
-        scale = self.scale(grouped)
+            row = int(returns.reshape(len(returns), -1).isinf().any(1).nonzero()[0])
+            raise ValueError(
+                f"Return {row} is {returns[row].flatten()[0].item()}; a sequence without a return is marked by NaN."
+            )
+        grouped = returns.reshape(len(returns) // size, size, -1)
         eps = 0.0 if self.scale is unit else self.eps
-        advantage = (grouped - self.baseline(grouped)) / (scale + eps)
-        return advantage.masked_fill(grouped.isnan(), 0.0).reshape(-1)
+        advantage = (grouped - self.baseline(grouped)) / (self.scale(grouped) + eps)
+        return advantage.masked_fill(grouped.isnan(), 0.0).reshape(returns.shape)
 
 
-def _deviation(returns: Tensor, dim: int) -> Tensor:
-    count = (~returns.isnan()).sum(dim, keepdim=True)
-    centred = (returns - returns.nanmean(dim, keepdim=True)).masked_fill(returns.isnan(), 0.0)
-    return (centred.square().sum(dim, keepdim=True) / (count - 1).clamp_min(1)).sqrt().expand_as(returns)
+def _deviation(returns: Tensor) -> Tensor:
+    count = (~returns.isnan()).sum(1, keepdim=True)
+    centred = (returns - returns.nanmean(1, keepdim=True)).masked_fill(returns.isnan(), 0.0)
+    return (centred.square().sum(1, keepdim=True) / (count - 1).clamp_min(1)).sqrt().expand_as(returns)

@@ -12,8 +12,8 @@ from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.process import Process
 from sepo.diffusion.rollout import Rollout
 from sepo.diffusion.views import Reading, Views, read
+from sepo.objectives.credit import Credit
 from sepo.ops import Chance
-from sepo.typing import PerSequence
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,15 @@ class Penalty(ABC):
     """A term of the loss: old, new and reference are readings of the same views."""
 
     whole: bool = False
-    """Whether the readings must hold the law over the vocabulary."""
+    """Whether the new reading must hold the law over the vocabulary."""
+    old_whole: bool = False
+    """Whether the old one must, too."""
     uses_reference: bool = False
+    together: int = 1
+    """Consecutive rows of a batch that are compared with each other: a micro-batch holds a multiple of them."""
 
     @abstractmethod
-    def loss(
-        self, new: Reading, old: Reading, reference: Reading | None, advantage: PerSequence, views: Views
-    ) -> Loss: ...
+    def loss(self, new: Reading, old: Reading, reference: Reading | None, credit: Credit, views: Views) -> Loss: ...
 
 
 class Objective(Penalty):
@@ -43,8 +45,9 @@ class Objective(Penalty):
     @abstractmethod
     def views(self, rollout: Rollout, process: Process, chance: Chance) -> Views: ...
 
-    def read(self, policy: Denoiser, views: Views) -> Reading:
-        return read(policy, views, self.whole)
+    def read(self, policy: Denoiser, views: Views, whole: bool = False) -> Reading:
+        """The policy at the views; whole: the law over the vocabulary even if the objective does not need it."""
+        return read(policy, views, whole or self.whole)
 
     @property
     def reads_rollout(self) -> bool:
@@ -64,8 +67,16 @@ class Total(Objective):
         return any(term.whole for term in self._terms)
 
     @property
+    def old_whole(self) -> bool:  # type: ignore[override]
+        return any(term.old_whole for term in self._terms)
+
+    @property
     def uses_reference(self) -> bool:  # type: ignore[override]
         return any(term.uses_reference for term in self._terms)
+
+    @property
+    def together(self) -> int:  # type: ignore[override]
+        return self.objective.together
 
     @property
     def reads_rollout(self) -> bool:
@@ -78,11 +89,14 @@ class Total(Objective):
     def views(self, rollout: Rollout, process: Process, chance: Chance) -> Views:
         return self.objective.views(rollout, process, chance)
 
-    def loss(self, new: Reading, old: Reading, reference: Reading | None, advantage: PerSequence, views: Views) -> Loss:
-        main = self.objective.loss(new, old, reference, advantage, views)
+    def read(self, policy: Denoiser, views: Views, whole: bool = False) -> Reading:
+        return self.objective.read(policy, views, whole or self.whole)
+
+    def loss(self, new: Reading, old: Reading, reference: Reading | None, credit: Credit, views: Views) -> Loss:
+        main = self.objective.loss(new, old, reference, credit, views)
         value, metrics = main.value, dict(main.metrics)
         for weight, term in self.penalties:
-            part = term.loss(new, old, reference, advantage, views)
+            part = term.loss(new, old, reference, credit, views)
             value = value + weight * part.value
             metrics |= part.metrics
         return Loss(value, metrics)

@@ -7,52 +7,74 @@ is known in closed form,
     sum_v q(v | N_i) log s(z[i := x_i])_v  with  log s = log p(v | z) - log p(x_i | z),  q(v | N_i) = p(v | z),
 
 and its gradient is -grad log p(x_i | z), because sum_v p(v) grad log p(v) = 0. So the minimised term
-A w(r) sum_v q(v) log s_v, w detached, is -A w(r) log p(x_i | z) as far as its gradient goes, and this is what is
-computed. The path's product of such terms is the probability of the rollout, so that with `NextSite` the gradient is
-the exact policy gradient of the sampler.
+A w(r) sum_v q(v) log s_v, w detached, is -A w(r) log p(x_i | z) as far as its gradient goes, and with the closed form
+this is what is computed: no law over the vocabulary is held. The path's product of such terms is the probability of the
+rollout, so that with `NextSite` the gradient is the exact policy gradient of the sampler.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.process import Process
 from sepo.diffusion.rollout import Rollout
 from sepo.diffusion.views import Reading, Views
-from sepo.objectives.base import Loss, Objective, per_sequence, weighted_mean
+from sepo.objectives.base import Loss, Objective, per_sequence
+from sepo.objectives.credit import Credit
+from sepo.objectives.neighbours import LocalSoftmax, Neighbours
 from sepo.objectives.readings import NextSite, Where
+from sepo.objectives.surrogate import Surrogate, ratio_metrics
 from sepo.objectives.weights import ScoreClip, Weight
 from sepo.ops import Chance
-from sepo.typing import PerSequence
 
 
 @dataclass(frozen=True)
 class SEPO(Objective):
-    """reading: where log-probabilities are read; weight: how the ratio to the old policy enters (paper: ScoreClip)."""
+    """reading: where the score is read; weight: how the ratio to the old policy enters (paper: ScoreClip).
+
+    neighbours: how q(y) is found; only with the closed form is the ratio's own gradient (PPOClip) defined.
+    """
 
     reading: Where = field(default_factory=NextSite)
     weight: Weight = field(default_factory=ScoreClip)
+    neighbours: Neighbours = field(default_factory=LocalSoftmax)
+
+    def __post_init__(self) -> None:
+        if not (self._closed_form or isinstance(self.weight, ScoreClip)):
+            raise ValueError(
+                f"{type(self.neighbours).__name__} weighs neighbours of a score, which goes with ScoreClip, but the "
+                f"weight is {type(self.weight).__name__}; choose neighbours=LocalSoftmax() or weight=ScoreClip()."
+            )
+
+    @property
+    def _closed_form(self) -> bool:
+        return isinstance(self.neighbours, LocalSoftmax)
+
+    @property
+    def whole(self) -> bool:  # type: ignore[override]
+        return not self._closed_form
 
     @property
     def reads_rollout(self) -> bool:
         return self.reading.reads_rollout
 
     def views(self, rollout: Rollout, process: Process, chance: Chance) -> Views:
-        return self.reading(rollout, process, chance)
+        views = self.reading(rollout, process, chance)
+        if not self.neighbours.draws:
+            return views
+        _, count, length = views.xt.shape
+        return replace(views, draws=chance.uniform(count, length, self.neighbours.draws))
 
-    def loss(self, new: Reading, old: Reading, reference: Reading | None, advantage: PerSequence, views: Views) -> Loss:
+    def read(self, policy: Denoiser, views: Views, whole: bool = False) -> Reading:
+        return self.reading.read(policy, views, whole or self.whole)
+
+    def loss(self, new: Reading, old: Reading, reference: Reading | None, credit: Credit, views: Views) -> Loss:
+        if self._closed_form:
+            return Surrogate(self.reading, self.weight).loss(new, old, reference, credit, views)
+        assert new.log_law is not None
         log_ratio = new.log_prob - old.log_prob
-        per_site = advantage[:, None, None].to(new.log_prob.dtype)
-        value = per_sequence(views.weight * self.weight(new.log_prob, log_ratio, per_site))
-        counted = views.weight * (per_site != 0)
-        ratio = log_ratio.detach().exp()
-        lowest, highest = self.weight.bounds
-        low = ((ratio < lowest) & (per_site < 0)).float()
-        high = ((ratio > highest) & (per_site > 0)).float()
-        metrics = {
-            "clip_ratio/low_mean": weighted_mean(low, counted),
-            "clip_ratio/high_mean": weighted_mean(high, counted),
-            "clip_ratio/region_mean": weighted_mean(low + high, counted),
-            "ratio": weighted_mean(ratio, counted),
-        }
-        return Loss(value, metrics)
+        advantage = credit.per_site.to(log_ratio.dtype)
+        log_score = self.neighbours.log_score(new.log_law, new.log_prob, views.draws)
+        value = per_sequence(views.weight * self.weight(-log_score, log_ratio, advantage))
+        return Loss(value, ratio_metrics(log_ratio, advantage, views.weight, self.weight))

@@ -15,8 +15,8 @@ import torch
 from sepo.diffusion.canvas import Canvas
 from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.process import Absorbing
-from sepo.ops import Chance, draw, pick
-from sepo.samplers.base import Move, start
+from sepo.ops import Chance
+from sepo.samplers.base import Move, Steps, resample
 from sepo.samplers.filling import fill, hitting_times
 from sepo.typing import LogProbs, Sites, Tokens
 
@@ -26,6 +26,7 @@ class Ancestral:
     """`steps` equal steps of time from 1 to 0; the last one draws from the posterior itself."""
 
     steps: int = 128
+    revisits = False
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -33,24 +34,15 @@ class Ancestral:
 
     def __call__(self, policy: Denoiser, canvas: Canvas, chance: Chance) -> Iterator[Move]:
         if not isinstance(policy.process, Absorbing):
-            return self._resample(policy, canvas, chance)
+            return resample(self, policy, canvas, chance)
         hits = hitting_times(policy, canvas, chance)
         order = ((1 - hits) * self.steps).long().clamp(0, self.steps - 1).masked_fill(~canvas.free, -1)
         grid = 1 - torch.arange(self.steps, device=hits.device) / self.steps
         return fill(policy, canvas, order, grid.expand(len(hits), -1), chance)
 
-    def kernel(self, policy: Denoiser, xt: Tokens, step: int, attend: Sites | None = None) -> LogProbs:
-        """The law of each free site after step `step`, given all sites before: probabilities [batch length vocab]."""
-        t = torch.full(xt.shape[:1], 1 - step / self.steps, device=xt.device)
+    def kernel(self, policy: Denoiser, xt: Tokens, step: Steps, attend: Sites | None = None) -> LogProbs:
+        """The law of each free site after step `step` of each row, given all sites before: probabilities."""
+        t = 1 - step / self.steps
         law = policy.log_posterior(xt, t, attend)
-        return law.exp() if step == self.steps - 1 else policy.process.reverse(law, xt, t, t - 1 / self.steps)
-
-    def _resample(self, policy: Denoiser, canvas: Canvas, chance: Chance) -> Iterator[Move]:
-        move = start(policy, canvas, chance)
-        yield move
-        for step in range(self.steps):
-            law = self.kernel(policy, move.x, step, canvas.attend)
-            x = torch.where(canvas.free, draw(law, chance.uniform(move.x.shape[1])), move.x)
-            log_prob = pick(law, x).log().masked_fill(~canvas.free, 0.0)
-            move = Move(x, torch.full_like(move.t, 1 - step / self.steps), log_prob)
-            yield move
+        moved = policy.process.reverse(law, xt, t, (t - 1 / self.steps).clamp_min(0.0))
+        return torch.where((step == self.steps - 1)[:, None, None], law.exp(), moved)

@@ -13,9 +13,11 @@ from sepo.diffusion.canvas import Canvas
 from sepo.diffusion.denoiser import Denoiser, evaluating
 from sepo.diffusion.process import Absorbing
 from sepo.diffusion.rollout import MaskedPath, Rollout, StatePath
-from sepo.ops import Chance
+from sepo.ops import Chance, draw, pick
 from sepo.record import Record
-from sepo.typing import Float, LogProbs, Sites, Time, Tokens
+from sepo.typing import Float, Int, LogProbs, Sites, Time, Tokens
+
+Steps = Int[Tensor, " batch"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +36,11 @@ class Move(Record):
 class Sampler(Protocol):
     """A frozen bundle of options that is called."""
 
+    @property
+    def revisits(self) -> bool:
+        """Whether a site may change after it was filled, so that only all the states tell the path."""
+        ...
+
     def __call__(self, policy: Denoiser, canvas: Canvas, chance: Chance) -> Iterator[Move]: ...
 
 
@@ -44,9 +51,27 @@ class KernelSampler(Sampler, Protocol):
     @property
     def steps(self) -> int: ...
 
-    def kernel(self, policy: Denoiser, xt: Tokens, step: int, attend: Sites | None = None) -> LogProbs:
-        """The law of each free site after step `step`, given all sites before: probabilities [batch length vocab]."""
+    def kernel(self, policy: Denoiser, xt: Tokens, step: Steps, attend: Sites | None = None) -> LogProbs:
+        """The law of each free site after step `step` of each row, given all sites before: probabilities.
+
+        One evaluation per row.
+        """
         ...
+
+
+def transitions_log_prob(
+    sampler: KernelSampler, policy: Denoiser, path: StatePath
+) -> Float[Tensor, "batch steps length"]:
+    """log p(state after step | state before) per step and site, 0 where given: `path.log_prob` of another policy.
+
+    One evaluation per step and row.
+    """
+    log_prob = []
+    for index in range(path.steps):
+        step = torch.full((len(path.states),), index, device=path.states.device)
+        law = sampler.kernel(policy, path.states[:, index], step, path.canvas.attend)
+        log_prob.append(pick(law, path.states[:, index + 1]).log().masked_fill(~path.canvas.free, 0.0))
+    return torch.stack(log_prob, dim=1)
 
 
 def start(policy: Denoiser, canvas: Canvas, chance: Chance) -> Move:
@@ -67,7 +92,7 @@ def roll(sampler: Sampler, policy: Denoiser, canvas: Canvas, chance: Chance) -> 
         moves = sampler(policy, canvas, chance)
         return (
             _masked_path(moves, canvas, policy.process)
-            if isinstance(policy.process, Absorbing)
+            if isinstance(policy.process, Absorbing) and not sampler.revisits
             else _states(moves, canvas)
         )
 
@@ -89,7 +114,8 @@ def _states(moves: Iterator[Move], canvas: Canvas) -> StatePath:
     _check_drawn(torch.stack([move.log_prob.sum(1) for move in visited], dim=1))
     read_at = [move.t for move in visited[1:]]
     times = torch.stack([*read_at, torch.zeros_like(visited[0].t)], dim=1)
-    return StatePath(canvas, torch.stack([move.x for move in visited], dim=1), times)
+    log_prob = torch.stack([move.log_prob for move in visited[1:]], dim=1)
+    return StatePath(canvas, torch.stack([move.x for move in visited], dim=1), times, log_prob)
 
 
 def _check(policy: Denoiser, canvas: Canvas) -> None:
@@ -115,3 +141,16 @@ def _check_drawn(log_prob: Tensor) -> None:
             f"The network gave no finite probabilities in {int(broken.sum())} of {len(broken)} sequences, the first in "
             f"row {int(broken.nonzero()[0])}; look for NaN in its weights or logits."
         )
+
+
+def resample(sampler: KernelSampler, policy: Denoiser, canvas: Canvas, chance: Chance) -> Iterator[Move]:
+    """Draws every free site from the kernel, step by step."""
+    move = start(policy, canvas, chance)
+    yield move
+    for index in range(sampler.steps):
+        step = torch.full_like(move.x[:, 0], index)
+        law = sampler.kernel(policy, move.x, step, canvas.attend)
+        x = torch.where(canvas.free, draw(law, chance.uniform(move.x.shape[1])), move.x)
+        log_prob = pick(law, x).log().masked_fill(~canvas.free, 0.0)
+        move = Move(x, (1 - step / sampler.steps).to(move.t.dtype), log_prob)
+        yield move

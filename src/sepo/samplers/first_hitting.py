@@ -27,6 +27,7 @@ class FirstHitting:
     """
 
     steps: int | None = None
+    revisits = False
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:

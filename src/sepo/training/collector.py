@@ -1,10 +1,11 @@
 r"""Collecting: prompts -> canvas -> rollout -> rewards -> returns -> advantages -> experience.
 
-    return = sum of weighted rewards - beta log(p / p_ref)(path),   then centred, then scaled
+    return from step j on = sum of weighted rewards - beta sum over steps k >= j of log(p / p_ref)(step k)
 
-The log-ratio runs over all states of the path, once: the policy's part is the rollout's own, the reference is read
-there. With it in the return the gradient is that of E[R] - beta KL(path law || reference's), whose optimum for one
-token per step and a consistent reference is p_ref(x) exp(R(x) / beta) / Z.
+then centred, then scaled. What lies behind step j is no consequence of it and would only add variance. The log-ratio is
+taken at all states of the path, once: the policy's part is the rollout's own, the reference is read there. With it in
+the return the gradient is that of E[R] - beta KL(path law || reference's), whose optimum for one token per step and a
+consistent reference is p_ref(x) exp(R(x) / beta) / Z.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from sepo.diffusion.canvas import Canvas
 from sepo.diffusion.denoiser import Denoiser, evaluating
 from sepo.diffusion.likelihood import path_log_prob
 from sepo.diffusion.rollout import MaskedPath, Rollout
-from sepo.objectives import Advantage, Objective
+from sepo.diffusion.views import Reading, Views
+from sepo.objectives import Advantage, Credit, Objective
 from sepo.objectives.advantages import mean
 from sepo.ops import Chance
+from sepo.record import concatenate
 from sepo.rewards import RewardError, Rewards, Scores, reward_metrics
-from sepo.samplers import Sampler, roll
+from sepo.samplers import KernelSampler, Sampler, roll, transitions_log_prob
 from sepo.training.experience import Experience, rollout_reading
 from sepo.training.prompts import Prompts, as_messages, completion_ids
 from sepo.training.reference import Reference
@@ -50,7 +53,7 @@ class Collected:
     completions: list[Any]
     scores: Scores
     returns: Tensor
-    advantage: Tensor
+    credit: Credit
     metrics: dict[str, float]
 
 
@@ -100,11 +103,12 @@ class Collector:
         prompts = self.prompts.prompts(rows)
         completions = as_messages(prompts, self.prompts.completions(rollout))
         scores = self.rewards(prompts, completions, completion_ids(rollout), columns_of(rows), trainer_state)
-        log_ratio = self.log_ratio(rollout)
-        returns = scores.total.to(log_ratio) - self.beta * log_ratio
-        advantage = self._advantages(returns)
-        metrics = self._metrics(rollout, scores, log_ratio, returns)
-        return Collected(list(groups), rollout, prompts, completions, scores, returns, advantage, metrics)
+        per_step = self.log_ratio(rollout)
+        reward = scores.total.to(per_step)
+        to_go = reward.unsqueeze(1) - self.beta * per_step.flip(1).cumsum(1).flip(1)
+        credit = Credit(self._advantages(to_go), reward, per_step.sum(1))
+        metrics = self._metrics(rollout, scores, credit.log_ratio, to_go[:, 0])
+        return Collected(list(groups), rollout, prompts, completions, scores, to_go[:, 0], credit, metrics)
 
     def _canvas(self, rows: Sequence[Row]) -> Canvas:
         """As wide on all processes: what a group draws must not depend on the process that holds the longest row."""
@@ -114,11 +118,22 @@ class Collector:
 
     @torch.no_grad()
     def log_ratio(self, rollout: Rollout) -> Tensor:
-        """log(p / p_ref) of each path, [batch] in nats; zeros without a reference."""
-        if self.reference is None or not isinstance(rollout, MaskedPath):
-            return torch.zeros(len(rollout.x0), device=rollout.x0.device)
+        """log(p / p_ref) of each step of each path, [batch steps] in nats; zeros without a reference."""
+        own = rollout.per_step(rollout.log_prob)
+        if self.reference is None:
+            return torch.zeros_like(own)
         with self.precision(), self.reference.policy(self.policy) as reference:
-            return (rollout.log_prob - path_log_prob(reference, rollout)).sum(1)
+            return own - rollout.per_step(self._path_log_prob(reference, rollout))
+
+    def _path_log_prob(self, policy: Denoiser, rollout: Rollout) -> Tensor:
+        if isinstance(rollout, MaskedPath):
+            return path_log_prob(policy, rollout)
+        if not isinstance(self.sampler, KernelSampler):
+            raise ValueError(
+                f"{type(self.sampler).__name__} has no kernel, so the reference cannot rate its steps: use a sampler "
+                "with a kernel, such as ancestral, or beta=0."
+            )
+        return transitions_log_prob(self.sampler, policy, rollout)
 
     @torch.no_grad()
     def experiences(self, collected: Collected, iteration: int, micro: int, stale: bool) -> list[Experience]:
@@ -129,24 +144,33 @@ class Collector:
         chance = Chance.seeded(self.seed, collected.groups, self.group, self.policy.device, VIEWS + iteration)
         views = self.objective.views(collected.rollout, self.policy.process, chance)
         old = None
-        if self.objective.reads_rollout:
+        if self.objective.reads_rollout and not self.objective.old_whole:
             old = rollout_reading(collected.rollout, views)
         elif stale:
             slices = (views[start : start + micro] for start in range(0, len(views), micro))
             with self.precision(), evaluating(self.policy.network):
-                old = torch.cat([self.objective.read(self.policy, part).log_prob for part in slices])
-        whole = Experience(collected.advantage, views, old)
+                old = concatenate([self._old(part) for part in slices])
+        whole = Experience(collected.credit.at(views.step), views, old)
         return [whole[start : start + micro] for start in range(0, len(whole), micro)]
+
+    def _old(self, views: Views) -> Reading:
+        found = self.objective.read(self.policy, views)
+        return found if self.objective.old_whole else Reading(found.log_prob)
 
     def _advantages(self, returns: Tensor) -> Tensor:
         """Groups of a prompt stay on a process; without prompts all sequences of all processes are one group."""
-        everyone = self.gather(returns)
+        everyone = self.gather(self._as_long_everywhere(returns))
         size = self.group if self.prompts.conditional else len(everyone)
         advantage = self.advantage(everyone, size)
         if len(everyone) == len(returns):
             return advantage
         rank = torch.distributed.get_rank()
-        return advantage[rank * len(returns) : (rank + 1) * len(returns)]
+        return advantage[rank * len(returns) : (rank + 1) * len(returns), : returns.shape[1]]
+
+    def _as_long_everywhere(self, returns: Tensor) -> Tensor:
+        """Paths have as many steps as the longest of this process; what stands behind the last one is never used."""
+        longest = int(self.gather(torch.tensor([returns.shape[1]], device=returns.device)).max())
+        return torch.cat([returns, returns[:, -1:].expand(-1, longest - returns.shape[1])], dim=1)
 
     def _metrics(self, rollout: Rollout, scores: Scores, log_ratio: Tensor, returns: Tensor) -> dict[str, float]:
         """Over all processes, with TRL's names where the meaning is the same."""
@@ -164,8 +188,8 @@ class Collector:
         }
         if self.reference is not None:
             ours["kl"] = self.gather(log_ratio).mean().item()
-        if isinstance(rollout, MaskedPath):
-            ours["entropy"] = self.gather(-rollout.log_prob.sum(1) / free).mean().item()
+        own = rollout.per_step(rollout.log_prob).sum(1)
+        ours["entropy"] = self.gather(-own / free).mean().item()
         if taken := scores.metrics.keys() & ours.keys():
             raise RewardError(f"log_metric({min(taken)!r}, ...): the trainer logs that name itself; choose another.")
         return scores.metrics | rewards | ours

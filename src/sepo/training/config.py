@@ -1,32 +1,17 @@
 """SEPOConfig: TrainingArguments and the options of fine-tuning, with TRL's GRPO names where the meaning is the same.
 
-Strings live here, at the door; `sampler()`, `objective()` and `advantage()` turn them into the objects that do the
-work.
+Strings live here, at the door; `sepo.training.building` turns them into the objects that do the work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
 from transformers import TrainingArguments
 
-from sepo.objectives import (
-    SEPO,
-    Advantage,
-    EntropyBonus,
-    Objective,
-    PathKL,
-    Total,
-    Unclipped,
-)
-from sepo.objectives.advantages import BASELINES, SCALES
-from sepo.objectives.base import Penalty
-from sepo.objectives.readings import READINGS, Where
-from sepo.objectives.weights import WEIGHTS, Weight
-from sepo.samplers import SAMPLERS, Sampler
+from sepo.training.building import build_advantage, build_objective, build_sampler, require_one_method
 from sepo.training.launch import require_unsharded
 
 
@@ -40,10 +25,18 @@ class SEPOConfig(TrainingArguments):
         num_iterations: times each collection is used (mu in GRPO).
         steps_per_generation: micro-batches per collection and process; None: gradient_accumulation_steps.
         max_completion_length: free sites behind a text prompt.
-        sampler: first_hitting, ancestral or tau_leaping.
+        algorithm: sepo, or another published method by its name, such as espo; the options reading, states, weight,
+            epsilon, epsilon_high, delta, neighbours, baseline and scale_rewards are then its own.
+        algorithm_kwargs: options of that method, as {"epsilon": 0.1}.
+        sampler: first_hitting, left_to_right, ancestral or tau_leaping; None: what the algorithm asks for, else
+            first_hitting for masks and ancestral for other processes.
         sampling_steps: network evaluations per rollout at most; None: one site per step (first_hitting), 128 (others).
-        reading: where log-probabilities are read: next_site, all_sites or fresh_masks.
+        reading: where log-probabilities are read: next_site, all_sites, merged, fresh_masks, left_to_right,
+            masked_conditionals, fresh_noise, raw_logits, clean_score or transitions; None: next_site for paths that
+            fill each mask once, else transitions.
         states: states of each path read per update; None: all.
+        neighbours: how SEPO weighs the neighbours of a score: local_softmax, uniform or snis.
+        snis_draws: candidates per site of snis.
         weight: how the ratio to the old policy enters: score (SEPO), ppo or unclipped.
         epsilon: clip range below 1, and above if epsilon_high is None.
         epsilon_high: clip range above 1.
@@ -69,7 +62,11 @@ class SEPOConfig(TrainingArguments):
         num_completions_to_print: rows of that table; None: all.
     """
 
-    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*TrainingArguments._VALID_DICT_FIELDS, "model_init_kwargs"]
+    _VALID_DICT_FIELDS: ClassVar[list[str]] = [
+        *TrainingArguments._VALID_DICT_FIELDS,
+        "model_init_kwargs",
+        "algorithm_kwargs",
+    ]
 
     learning_rate: float = 1e-5
     logging_steps: float = 10
@@ -77,14 +74,18 @@ class SEPOConfig(TrainingArguments):
     num_iterations: int = 1
     steps_per_generation: int | None = None
     max_completion_length: int = 256
-    sampler: str = "first_hitting"
+    algorithm: str = "sepo"
+    algorithm_kwargs: dict[str, Any] | str | None = None
+    sampler: str | None = None
     sampling_steps: int | None = None
-    reading: str = "next_site"
+    reading: str | None = None
     states: int | None = 4
     weight: str = "score"
     epsilon: float = 0.2
     epsilon_high: float | None = None
     delta: float | None = None
+    neighbours: str = "local_softmax"
+    snis_draws: int = 2
     beta: float = 0.0
     path_kl_coef: float = 0.0
     entropy_coef: float = 0.0
@@ -113,8 +114,10 @@ class SEPOConfig(TrainingArguments):
         if self.steps_per_generation is None:
             self.steps_per_generation = self.gradient_accumulation_steps
         self._check()
-        for build in (build_sampler, build_objective, build_advantage):
-            build(self)
+        require_one_method(self)
+        build_sampler(self)
+        build_objective(self)
+        build_advantage(self)
 
     def _check(self) -> None:
         if self.beta < 0 or self.path_kl_coef < 0:
@@ -139,35 +142,3 @@ class SEPOConfig(TrainingArguments):
             raise ValueError('save_completions=True writes parquet, which needs pyarrow: pip install "sepo[demo]".')
         if self.save_completions is None:
             self.save_completions = has_arrow
-
-
-def build_sampler(config: SEPOConfig) -> Sampler:
-    kind = chosen("sampler", config.sampler, SAMPLERS)
-    if config.sampling_steps is None:
-        return kind()
-    return kind(config.sampling_steps)
-
-
-def build_objective(config: SEPOConfig) -> Objective:
-    reading: Where = chosen("reading", config.reading, READINGS)(config.states)
-    kind = chosen("weight", config.weight, WEIGHTS)
-    weight: Weight = kind() if kind is Unclipped else kind(config.epsilon, config.epsilon_high, config.delta)
-    objective = SEPO(reading, weight)
-    penalties: list[tuple[float, Penalty]] = []
-    if config.path_kl_coef:
-        penalties.append((config.path_kl_coef, PathKL()))
-    if config.entropy_coef:
-        penalties.append((config.entropy_coef, EntropyBonus()))
-    return Total(objective, tuple(penalties)) if penalties else objective
-
-
-def build_advantage(config: SEPOConfig) -> Advantage:
-    scale = {True: "group", False: "none"}.get(config.scale_rewards, config.scale_rewards)  # type: ignore[call-overload]
-    return Advantage(chosen("baseline", config.baseline, BASELINES), chosen("scale_rewards", scale, SCALES))
-
-
-def chosen(option: str, value: str, table: Mapping[str, Any]) -> Any:
-    """table[value], or an error that lists what there is."""
-    if value not in table:
-        raise ValueError(f"{option}={value!r}: choose one of {', '.join(table)}.")
-    return table[value]

@@ -1,4 +1,4 @@
-"""What a collection hands to the loss: rollouts, their advantages, and the views at which they are read."""
+"""What a collection hands to the loss: rollouts, their credit, and the views at which they are read."""
 
 from __future__ import annotations
 
@@ -10,33 +10,39 @@ from torch import Tensor
 
 from sepo.diffusion.rollout import MaskedPath, Rollout
 from sepo.diffusion.views import Reading, Views
+from sepo.objectives import Credit
+from sepo.ops import rows
 from sepo.record import Record
-from sepo.typing import Float, PerSequence
 
 
 @dataclass(frozen=True, eq=False)
 class Experience(Record):
-    """The sequences of a micro-batch: advantage [batch], views, and the old policy's log-probabilities there.
+    """The sequences of a micro-batch: their credit at the views, the views, and the old policy's reading of them.
 
     old is None where the old policy is the new one, so that its reading is the new one's without gradient.
     """
 
-    advantage: PerSequence
+    credit: Credit
     views: Views
-    old: Float[Tensor, "batch view length"] | None = None
+    old: Reading | None = None
 
     def old_reading(self, new: Reading) -> Reading:
-        return new.detach() if self.old is None else Reading(self.old)
+        return new.detach() if self.old is None else self.old
 
 
 def restored(found: Mapping[str, Tensor]) -> Experience:
     """The experience whose `tensors()` were stored."""
-    views = {name.removeprefix("views."): tensor for name, tensor in found.items() if name.startswith("views.")}
-    return Experience(found["advantage"], Views(**views), found.get("old"))
+
+    def part(name: str) -> dict[str, Tensor]:
+        return {key.removeprefix(f"{name}."): tensor for key, tensor in found.items() if key.startswith(f"{name}.")}
+
+    old = part("old")
+    return Experience(Credit(**part("credit")), Views(**part("views")), Reading(**old) if old else None)
 
 
-def rollout_reading(rollout: Rollout, views: Views) -> Tensor | None:
-    """The rollout's own log-probabilities as a reading of next-site views; it costs no evaluation."""
-    if not isinstance(rollout, MaskedPath):
-        return None
-    return torch.where(views.weight != 0, rollout.log_prob.unsqueeze(1), 0.0)
+def rollout_reading(rollout: Rollout, views: Views) -> Reading:
+    """The rollout's own log-probabilities as a reading of views of its steps; it costs no evaluation."""
+    if isinstance(rollout, MaskedPath):
+        return Reading(torch.where(views.weight != 0, rollout.log_prob.unsqueeze(1), 0.0))
+    assert views.step is not None
+    return Reading(torch.where(views.weight != 0, rows(rollout.log_prob, views.step), 0.0))

@@ -10,7 +10,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from sepo.diffusion.denoiser import Denoiser
-from sepo.diffusion.process import Absorbing
 from sepo.models import FAMILIES, denoiser_for, family_of, innermost, load
 from sepo.objectives import Objective
 from sepo.rewards import RewardCalls, Rewards
@@ -106,19 +105,6 @@ def in_a_family(policy: Denoiser) -> bool:
     except ValueError:
         return False
     return True
-
-
-def require_masked(policy: Denoiser) -> None:
-    """
-    Raises:
-        ValueError: the process is not absorbing.
-    """
-    if not isinstance(policy.process, Absorbing):
-        raise ValueError(
-            f"The model's process is {type(policy.process).__name__}, and fine-tuning on rewards reads paths of masks: "
-            "it needs a model of the absorbing process. Pretraining, sampling and evaluation take this one too; an "
-            "objective of your own can be passed as objective=."
-        )
 
 
 def _adapted(policy: Denoiser, args: SEPOConfig, peft_config: Any) -> Denoiser:

@@ -16,7 +16,7 @@ def completions_table(collected: Collected) -> Completions:
     Rewards that do not apply are None.
     """
     scores = collected.scores
-    advantages = collected.advantage.tolist()
+    advantages = collected.credit.sequence_advantage.tolist()
     return Completions(0, collected.prompts, collected.completions, scores.by_name(), advantages, scores.extras)
 
 

@@ -4,7 +4,7 @@
 
     for experience in stream:
         new = objective.read(policy, experience.views)
-        loss = objective.loss(new, experience.old_reading(new), None, experience.advantage, experience.views)
+        loss = objective.loss(new, experience.old_reading(new), None, experience.credit, experience.views)
         loss.value.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -16,18 +16,20 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 from sepo.diffusion.denoiser import Denoiser
 from sepo.models import tokenizer_for
 from sepo.objectives import Advantage, Objective
+from sepo.objectives.algorithm import Algorithm
 from sepo.runs import RunFolder
 from sepo.samplers import Sampler
+from sepo.training.building import build_advantage, build_objective, build_sampler
 from sepo.training.callbacks import FollowPolicy, StopOnInterrupt, TimeSteps, WriteMetrics
 from sepo.training.checkpoint import asked_for, checkpoint_folder, open_folder, write_model, writing
 from sepo.training.collector import Collected, Collector, alone
-from sepo.training.config import SEPOConfig, build_advantage, build_objective, build_sampler
+from sepo.training.config import SEPOConfig
 from sepo.training.evaluation import require_rows, rewards_on
 from sepo.training.finite import FiniteGuard
 from sepo.training.launch import require_one_device
 from sepo.training.layout import Layout
 from sepo.training.ledger import Ledger
-from sepo.training.policy import as_policy, in_a_family, lengths_of, reference_for, require_masked, rewards_for
+from sepo.training.policy import as_policy, in_a_family, lengths_of, reference_for, rewards_for
 from sepo.training.progress import Progress
 from sepo.training.prompts import Prompts, prompts_for
 from sepo.training.records import Showcase, completions_table
@@ -55,7 +57,8 @@ class SEPOTrainer(Trainer):
         reward_processing_classes: tokenizers of reward models.
         callbacks, optimizers: as in `transformers.Trainer`.
         peft_config: trains adapters; the reference is then the model with its adapters off.
-        sampler, objective, advantage, reference: objects in place of what `args` describes.
+        algorithm: a published method with its options, in place of args.algorithm.
+        sampler, objective, advantage, reference: objects in place of what `args` and the algorithm describe.
     """
 
     args: SEPOConfig
@@ -73,6 +76,7 @@ class SEPOTrainer(Trainer):
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple[Any, Any] = (None, None),
         peft_config: Any = None,
+        algorithm: Algorithm | None = None,
         sampler: Sampler | None = None,
         objective: Objective | None = None,
         advantage: Advantage | None = None,
@@ -83,8 +87,6 @@ class SEPOTrainer(Trainer):
         if processing_class is None and isinstance(model, str):
             processing_class = tokenizer_for(model)
         policy = as_policy(model, processing_class, args, peft_config)
-        if objective is None:
-            require_masked(policy)
         super().__init__(
             model=policy.network,
             args=args,
@@ -96,13 +98,14 @@ class SEPOTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False
         self.train_dataset = train_dataset  # type: ignore[assignment]
-        self.objective = objective or build_objective(args)
+        sampler = sampler or build_sampler(args, policy.process, algorithm)
+        self.objective = objective or build_objective(args, policy.process, sampler, algorithm)
         self.reference = reference or reference_for(policy, args, self.objective)
         self.collector = Collector(
             policy=policy,
-            sampler=sampler or build_sampler(args),
+            sampler=sampler,
             objective=self.objective,
-            advantage=advantage or build_advantage(args),
+            advantage=advantage or build_advantage(args, algorithm),
             rewards=rewards_for(reward_funcs, args, reward_processing_classes).to(self.args.device),
             prompts=self._prompts(train_dataset, policy),
             seed=args.seed,
@@ -193,7 +196,7 @@ class SEPOTrainer(Trainer):
         if self.objective.uses_reference and self.reference is not None:
             with torch.no_grad(), self.reference.policy(self.policy) as policy:
                 reference = self.objective.read(policy, inputs.views)
-        loss = self.objective.loss(new, inputs.old_reading(new), reference, inputs.advantage, inputs.views)
+        loss = self.objective.loss(new, inputs.old_reading(new), reference, inputs.credit, inputs.views)
         value = loss.value.item()
         self.guard.require("loss", value, self.state.global_step, self.args.process_index, [inputs])
         self.progress.ledger.note({"loss": value, **{name: each.item() for name, each in loss.metrics.items()}})
