@@ -33,7 +33,6 @@ def test_clip_metrics_count_the_terms_that_the_clip_changes() -> None:
     """Ratios 1.5, .5 with A > 0, then with A < 0: changed are the first and the last. Unweighted sites do not count."""
     ratio = torch.tensor([[[1.5, 0.5, 9.0]], [[1.5, 0.5, 9.0]]])
     weight = torch.tensor([1.0, 1.0, 0.0]).expand(2, 1, 3)
-    credit = Credit.of(torch.tensor([1.0, -1.0]))
     for kind in (ScoreClip, PPOClip):
         loss = SEPO(NextSite(), kind(0.2)).loss(
             Reading(ratio.log()),

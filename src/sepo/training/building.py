@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from sepo.diffusion.process import Absorbing, Process
 from sepo.objectives import SEPO, Advantage, EntropyBonus, Objective, PathKL, Total, Unclipped
@@ -24,6 +24,7 @@ OF_SEPO = (
 """Options that describe SEPO; another algorithm has its own."""
 
 
+@runtime_checkable
 class Options(Protocol):
     """What of `SEPOConfig` describes the objects."""
 
@@ -97,7 +98,7 @@ def build_advantage(config: Options, algorithm: Algorithm | None = None) -> Adva
     algorithm = algorithm or build_algorithm(config)
     if algorithm is not None:
         return algorithm.advantage()
-    scale = {True: "group", False: "none"}.get(config.scale_rewards, config.scale_rewards)
+    scale: Any = {True: "group", False: "none"}.get(config.scale_rewards, config.scale_rewards)
     return Advantage(chosen("baseline", config.baseline, BASELINES), chosen("scale_rewards", scale, SCALES))
 
 
