@@ -122,7 +122,8 @@ def test_adapters_are_put_on_and_their_dropout_is_off(tmp_path):
 def test_a_uniform_process_is_drawn_and_rated_by_one_kernel(tmp_path):
     run = trainer(tmp_path, uniform_policy())
     assert run.collector.sampler == Ancestral(128)
-    assert run.objective == SEPO(Transitions(Ancestral(128).kernel, 4))
+    assert isinstance(run.objective, SEPO) and isinstance(run.objective.reading, Transitions)
+    assert run.objective.reading.kernel.__self__ is run.collector.sampler
 
 
 def test_an_objective_of_ones_own_may_have_a_uniform_process(tmp_path):
