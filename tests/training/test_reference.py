@@ -67,16 +67,16 @@ def test_a_synced_reference_moves_its_share_every_so_many_steps():
 
 def test_the_options_choose_the_reference(tmp_path):
     model, plain = policy(), SEPO()
-    assert reference_for(model, config(tmp_path), plain) is None
-    assert isinstance(reference_for(model, config(tmp_path, beta=0.1), plain), Frozen)
-    assert isinstance(reference_for(model, config(tmp_path), Total(plain, ((0.1, PathKL()),))), Frozen)
-    assert isinstance(reference_for(model, config(tmp_path, beta=0.1, sync_ref_model=True), plain), Synced)
-    assert isinstance(reference_for(adapted(model), config(tmp_path, beta=0.1), plain), AdaptersOff)
+    assert reference_for(model, config(tmp_path), plain, 0.0) is None
+    assert isinstance(reference_for(model, config(tmp_path), plain, 0.1), Frozen)
+    assert isinstance(reference_for(model, config(tmp_path), Total(plain, ((0.1, PathKL()),)), 0.0), Frozen)
+    assert isinstance(reference_for(model, config(tmp_path, sync_ref_model=True), plain, 0.1), Synced)
+    assert isinstance(reference_for(adapted(model), config(tmp_path), plain, 0.1), AdaptersOff)
 
 
 def test_a_synced_reference_beside_adapters_is_refused(tmp_path):
     options = config(tmp_path, beta=0.1, sync_ref_model=True)
-    assert "sync_ref_model=True" in raised(ValueError, lambda: reference_for(adapted(policy()), options, SEPO()))
+    assert "sync_ref_model=True" in raised(ValueError, lambda: reference_for(adapted(policy()), options, SEPO(), 0.1))
 
 
 @pytest.mark.parametrize(("alpha", "steps"), [(0.0, 1), (1.5, 1), (0.5, 0)])

@@ -34,7 +34,7 @@ TEMPLATE = (
 )
 ARGUMENTS = (
     *("eval_dataset", "processing_class", "reward_processing_classes", "callbacks", "optimizers", "peft_config"),
-    *("sampler", "objective", "advantage", "reference"),
+    *("algorithm", "sampler", "objective", "advantage", "reference"),
 )
 
 

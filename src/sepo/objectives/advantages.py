@@ -35,6 +35,13 @@ def none(returns: Grouped) -> Grouped:
     return torch.zeros_like(returns)
 
 
+def log_mean_exp(scaled: Grouped) -> Grouped:
+    """log of the mean over the group of exp, sequences without a return left out."""
+    count = (~scaled.isnan()).sum(1, keepdim=True)
+    known = scaled.masked_fill(scaled.isnan(), -torch.inf)
+    return (known.logsumexp(1, keepdim=True) - count.log()).expand_as(scaled)
+
+
 def group(returns: Grouped) -> Grouped:
     """Standard deviation within each group, of the returns of whole sequences."""
     return _deviation(returns[:, :, :1]).expand_as(returns)

@@ -15,6 +15,11 @@ class Algorithm(ABC):
     sampler: ClassVar[str | None] = None
     """The sampler that its rollouts need; None: any."""
 
+    @property
+    def return_beta(self) -> float | None:
+        """What a nat of path KL costs in the return; None: what the configuration says."""
+        return None
+
     @abstractmethod
     def objective(self) -> Objective: ...
 

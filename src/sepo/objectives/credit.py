@@ -50,5 +50,5 @@ class Credit(Record):
 
     @property
     def sequence_advantage(self) -> PerSequence:
-        """That of the whole sequence: of its first step."""
+        """That of the whole sequence: of its first step, or of its first view where every state is one."""
         return self.advantage[:, 0]

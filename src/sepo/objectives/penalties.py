@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sepo.diffusion.views import Reading, Views
-from sepo.objectives.base import Loss, Penalty, per_sequence
+from sepo.objectives.base import Loss, Objective, Penalty, Total, per_sequence
 from sepo.objectives.credit import Credit
 from sepo.objectives.levels import Level, token
 from sepo.ops import divergence, entropy
@@ -92,3 +92,8 @@ class DrawnKL(Penalty):
             share = share / views.free.sum(1).clamp_min(1)[:, None, None]
         value = per_sequence(share * self.estimator(ahead - log_prob))
         return Loss(value, {"kl_term": value.detach()})
+
+
+def with_drawn_kl(objective: Objective, coef: float, level: Level = token) -> Objective:
+    """The objective with a k3 term to the reference, as a mean over tokens; coef=0: without."""
+    return Total(objective, ((coef, DrawnKL(k3, level, average=True)),)) if coef else objective

@@ -3,6 +3,7 @@ r"""How the probability ratio r = p / p_old of a site weighs its term.
     ScoreClip   -w log p,  w = min(r A, clip(r, 1 - eps_low, 1 + eps_high) A) detached   SEPO, arXiv 2502.01384, Alg. 1
     PPOClip     -min(r A, clip(r, 1 - eps_low, 1 + eps_high) A), gradient through r      PPO, arXiv 1707.06347, eq. 7
     Unclipped   -r A, gradient through r                                                 importance sampling
+    Reinforce   -A log p, no ratio                                                       on-policy only
 
 SEPO's clip never stops a gradient: for A > 0 it caps the weight at 1 + eps, for A < 0 it floors it at 1 - eps and
 leaves it unbounded above. `delta` caps r from above (TRL's two-sided clip, arXiv 2505.07291); `drop_outside`
@@ -83,7 +84,17 @@ class Unclipped:
         return -log_ratio.exp() * advantage
 
 
-WEIGHTS: dict[str, type] = {"score": ScoreClip, "ppo": PPOClip, "unclipped": Unclipped}
+@dataclass(frozen=True)
+class Reinforce:
+    """-A log p: no ratio, as if every batch were fresh (REINFORCE, Williams 1992)."""
+
+    bounds = (0.0, math.inf)
+
+    def __call__(self, log_prob: Tensor, log_ratio: Tensor, advantage: Tensor) -> Tensor:
+        return -advantage * log_prob
+
+
+WEIGHTS: dict[str, type] = {"score": ScoreClip, "ppo": PPOClip, "unclipped": Unclipped, "reinforce": Reinforce}
 
 
 def _bounds(epsilon: float, epsilon_high: float | None) -> tuple[float, float]:

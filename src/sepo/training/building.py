@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any, Protocol, runtime_checkable
 
 from sepo.diffusion.process import Absorbing, Process
@@ -42,8 +42,34 @@ class Options(Protocol):
     snis_draws: int
     baseline: str
     scale_rewards: Any
+    beta: float
     path_kl_coef: float
     entropy_coef: float
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a method is made of. beta: reward per nat of path KL, in the return."""
+
+    sampler: Sampler
+    objective: Objective
+    advantage: Advantage
+    beta: float
+
+
+def build_parts(config: Options, process: Process, algorithm: Algorithm | None = None, **given: Any) -> Parts:
+    """given: sampler, objective or advantage in place of what is described; None: as described."""
+    algorithm = algorithm or build_algorithm(config)
+    sampler = given.get("sampler") or build_sampler(config, process, algorithm)
+    objective = given.get("objective") or build_objective(config, process, sampler, algorithm)
+    advantage = given.get("advantage") or build_advantage(config, algorithm)
+    asked = None if algorithm is None else algorithm.return_beta
+    if asked is not None and config.beta not in (0.0, asked):
+        raise ValueError(
+            f"beta={config.beta}: {type(algorithm).__name__} prices nats itself, at {asked} in the return; leave beta "
+            "out and give its own option."
+        )
+    return Parts(sampler, objective, advantage, config.beta if asked is None else asked)
 
 
 def build_algorithm(config: Options) -> Algorithm | None:

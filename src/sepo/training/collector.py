@@ -25,6 +25,7 @@ from sepo.diffusion.rollout import MaskedPath, Rollout
 from sepo.diffusion.views import Reading, Views
 from sepo.objectives import Advantage, Credit, Objective
 from sepo.objectives.advantages import mean
+from sepo.objectives.returns import to_go
 from sepo.ops import Chance
 from sepo.record import concatenate
 from sepo.rewards import RewardError, Rewards, Scores, reward_metrics
@@ -76,11 +77,18 @@ class Collector:
     gather: Callable[[Tensor], Tensor] = field(default=alone)
     precision: Callable[[], AbstractContextManager[Any]] = field(default=nullcontext)
 
-    def require_comparison(self, groups: int) -> None:
+    def require_comparison(self, groups: int, micro: int) -> None:
         """
         Raises:
-            ValueError: a collection of `groups` groups compares nothing with nothing.
+            ValueError: a collection of `groups` groups compares nothing with nothing, or micro-batches of `micro`
+                sequences tear apart what the objective compares.
         """
+        together = self.objective.together
+        if micro % together or (self.prompts.conditional and self.group % together):
+            raise ValueError(
+                f"per_device_train_batch_size={micro}, num_generations={self.group}: the objective compares {together} "
+                "sequences of a group with each other in one micro-batch; make both multiples of that."
+            )
         size = self.group if self.prompts.conditional else self.group * groups
         if size == 1 and self.advantage.baseline is mean:
             raise ValueError(
@@ -105,10 +113,10 @@ class Collector:
         scores = self.rewards(prompts, completions, completion_ids(rollout), columns_of(rows), trainer_state)
         per_step = self.log_ratio(rollout)
         reward = scores.total.to(per_step)
-        to_go = reward.unsqueeze(1) - self.beta * per_step.flip(1).cumsum(1).flip(1)
-        credit = Credit(self._advantages(to_go), reward, per_step.sum(1))
-        metrics = self._metrics(rollout, scores, credit.log_ratio, to_go[:, 0])
-        return Collected(list(groups), rollout, prompts, completions, scores, to_go[:, 0], credit, metrics)
+        returns = to_go(reward, per_step, self.beta)
+        credit = Credit(self._advantages(returns), reward, per_step.sum(1))
+        metrics = self._metrics(rollout, scores, credit.log_ratio, returns[:, 0])
+        return Collected(list(groups), rollout, prompts, completions, scores, returns[:, 0], credit, metrics)
 
     def _canvas(self, rows: Sequence[Row]) -> Canvas:
         """As wide on all processes: what a group draws must not depend on the process that holds the longest row."""
@@ -146,7 +154,7 @@ class Collector:
         old = None
         if self.objective.reads_rollout and not self.objective.old_whole:
             old = rollout_reading(collected.rollout, views)
-        elif stale:
+        elif stale or self.objective.old_whole:
             slices = (views[start : start + micro] for start in range(0, len(views), micro))
             with self.precision(), evaluating(self.policy.network):
                 old = concatenate([self._old(part) for part in slices])

@@ -49,9 +49,9 @@ def as_policy(
     return policy
 
 
-def reference_for(policy: Denoiser, args: SEPOConfig, objective: Objective) -> Reference | None:
-    """None if nothing is compared with a reference: beta = 0 and no term of the loss uses it."""
-    if args.beta == 0 and not objective.uses_reference:
+def reference_for(policy: Denoiser, args: SEPOConfig, objective: Objective, beta: float) -> Reference | None:
+    """None if nothing is compared with a reference: beta, in the return, is 0 and no term of the loss uses it."""
+    if beta == 0 and not objective.uses_reference:
         return None
     adapters = _has_adapters(policy.network)
     if args.sync_ref_model:

@@ -19,7 +19,7 @@ from sepo.objectives import Advantage, Objective
 from sepo.objectives.algorithm import Algorithm
 from sepo.runs import RunFolder
 from sepo.samplers import Sampler
-from sepo.training.building import build_advantage, build_objective, build_sampler
+from sepo.training.building import build_parts
 from sepo.training.callbacks import FollowPolicy, StopOnInterrupt, TimeSteps, WriteMetrics
 from sepo.training.checkpoint import asked_for, checkpoint_folder, open_folder, write_model, writing
 from sepo.training.collector import Collected, Collector, alone
@@ -98,19 +98,19 @@ class SEPOTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False
         self.train_dataset = train_dataset  # type: ignore[assignment]
-        sampler = sampler or build_sampler(args, policy.process, algorithm)
-        self.objective = objective or build_objective(args, policy.process, sampler, algorithm)
-        self.reference = reference or reference_for(policy, args, self.objective)
+        parts = build_parts(args, policy.process, algorithm, sampler=sampler, objective=objective, advantage=advantage)
+        self.objective = parts.objective
+        self.reference = reference or reference_for(policy, args, self.objective, parts.beta)
         self.collector = Collector(
             policy=policy,
-            sampler=sampler,
-            objective=self.objective,
-            advantage=advantage or build_advantage(args, algorithm),
+            sampler=parts.sampler,
+            objective=parts.objective,
+            advantage=parts.advantage,
             rewards=rewards_for(reward_funcs, args, reward_processing_classes).to(self.args.device),
             prompts=self._prompts(train_dataset, policy),
             seed=args.seed,
             group=args.num_generations,
-            beta=args.beta,
+            beta=parts.beta,
             reference=self.reference,
             gather=self._gather if self.accelerator.num_processes > 1 else alone,
             precision=lambda: self.accelerator.autocast(),
@@ -133,7 +133,7 @@ class SEPOTrainer(Trainer):
             raise ValueError(
                 "Without a train_dataset there are no epochs: set max_steps to the number of optimizer steps."
             )
-        self.collector.require_comparison(layout.groups)
+        self.collector.require_comparison(layout.groups, layout.micro)
         state = lambda: self.state  # noqa: E731 (a new one in every run)
         self.stream = ExperienceStream(self.collector, layout, rows, args.shuffle_dataset, self._note, state)
         self.progress = Progress(self.stream, self.collector.policy.meter, self.reference)

@@ -1,0 +1,121 @@
+"""What the laboratory's benchmarks share: a collection of experience on a world, and the gradient of a method there.
+
+The pieces are those of the trainer (samplers, credit, objectives); what is left out is the trainer itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from sepo.diffusion.canvas import Canvas
+from sepo.diffusion.denoiser import Denoiser, Meter
+from sepo.diffusion.likelihood import path_log_prob
+from sepo.diffusion.rollout import MaskedPath, Rollout
+from sepo.evaluation.worlds import Law, World
+from sepo.objectives import Advantage, Credit, Objective
+from sepo.objectives.advantages import leave_one_out, unit
+from sepo.objectives.returns import to_go
+from sepo.ops import Chance
+from sepo.samplers import KernelSampler, Sampler, roll, transitions_log_prob
+from sepo.training.experience import rollout_reading
+
+ROLLOUT, VIEWS = 0, 1
+"""Purposes of chance."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way of fine-tuning.
+
+    objective: built for the sampler that draws the rollouts; own_beta: the objective handles beta itself, so that the
+    return is the reward alone; rescaled: its stated expectation is a gradient only up to a factor, so that it is
+    compared after the best positive rescaling; enumerable: its mean over all paths can be summed exactly.
+    """
+
+    name: str
+    objective: Callable[[Sampler, float], Objective]
+    advantage: Advantage = field(default_factory=lambda: Advantage(leave_one_out, unit))
+    sampler: str | None = None
+    own_beta: bool = False
+    rescaled: bool = False
+    enumerable: bool = False
+    needs_log_ratio: bool = False
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A world, the reward of each of its sequences, the price of a nat, the reference and the sampler of rollouts."""
+
+    world: World
+    reward: Law
+    beta: float
+    reference: Denoiser
+    sampler: Sampler
+
+
+@dataclass(frozen=True)
+class Collection:
+    rollout: Rollout
+    credit: Credit
+
+
+def collect(setting: Setting, method: Method, policy: Denoiser, batch: int, seed: int) -> Collection:
+    """Rollouts of the policy, and the credit that the method gives them."""
+    chance = Chance.seeded(seed, [0], batch, purpose=ROLLOUT)
+    rollout = roll(setting.sampler, policy, Canvas.blank(batch, setting.world.length), chance)
+    return Collection(rollout, credit_of(setting, method, rollout))
+
+
+@torch.no_grad()
+def credit_of(setting: Setting, method: Method, rollout: Rollout) -> Credit:
+    reward = setting.reward[setting.world.index(rollout.x0)].float()
+    own = rollout.per_step(rollout.log_prob).float()
+    ratio = torch.zeros_like(own)
+    if setting.beta and (not method.own_beta or method.needs_log_ratio):
+        ratio = own - rollout.per_step(reference_log_prob(setting, rollout)).float()
+    returns = to_go(reward, ratio, 0.0 if method.own_beta else setting.beta)
+    return Credit(method.advantage(returns, len(reward)), reward, ratio.sum(1))
+
+
+def reference_log_prob(setting: Setting, rollout: Rollout) -> Tensor:
+    """Of what the rollout drew, per site as its own log_prob."""
+    if isinstance(rollout, MaskedPath):
+        return path_log_prob(setting.reference, rollout)
+    assert isinstance(setting.sampler, KernelSampler)
+    return transitions_log_prob(setting.sampler, setting.reference, rollout)
+
+
+def loss_of(
+    setting: Setting, objective: Objective, collected: Collection, old: Denoiser, new: Denoiser, seed: int
+) -> Tensor:
+    """The method's loss at `new` on what `old` collected; old is read at the same views where it must be."""
+    batch = len(collected.rollout.x0)
+    views = objective.views(collected.rollout, new.process, Chance.seeded(seed, [0], batch, purpose=VIEWS))
+    reading = objective.read(new, views)
+    if objective.reads_rollout and not objective.old_whole:
+        before = rollout_reading(collected.rollout, views)
+    elif old.network is new.network and not objective.old_whole:
+        before = reading.detach()
+    else:
+        with torch.no_grad():
+            before = objective.read(old, views)
+    ahead = None
+    if objective.uses_reference:
+        with torch.no_grad():
+            ahead = objective.read(setting.reference, views)
+    return objective.loss(reading, before, ahead, collected.credit.at(views.step), views).value
+
+
+def flat_gradient(value: Tensor, policy: Denoiser) -> Tensor:
+    parts = torch.autograd.grad(value, [*policy.network.parameters()], allow_unused=True)
+    zeros = [torch.zeros_like(weight) for weight in policy.network.parameters()]
+    return torch.cat([(zero if part is None else part).flatten() for part, zero in zip(parts, zeros, strict=True)])
+
+
+def metered(policy: Denoiser) -> Denoiser:
+    """The same policy with a meter of its own."""
+    return replace(policy, meter=Meter())

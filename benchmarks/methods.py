@@ -1,0 +1,104 @@
+"""The methods that the laboratory compares, by name: readings and weights of SEPO, and every published rival.
+
+SEPO's rows differ in one thing at a time from `sepo`, the default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from laboratory import Method
+
+from sepo.objectives import SEPO, AllSites, FreshMasks, NextSite, Objective, PPOClip, ScoreClip, Transitions, Unclipped
+from sepo.objectives.advantages import unit
+from sepo.objectives.algorithm import Algorithm
+from sepo.objectives.algorithms import ALGORITHMS
+from sepo.objectives.neighbours import SNIS, Uniform
+from sepo.objectives.readings import CleanScore, FreshNoise, MaskedConditionals, RawLogits
+from sepo.samplers import KernelSampler, Sampler
+
+OWN_BETA = ("wdce", "trajectory_balance", "vrpo", "sdpo")
+"""Rivals whose objective prices nats itself, with an option `beta`."""
+LOG_RATIO = ("wdce", "trajectory_balance")
+FACTOR = (
+    *OWN_BETA,
+    "wd1",
+    "spg",
+    "sepo_released",
+    "coupled_grpo",
+    "diffu_grpo",
+    "uni_grpo",
+    "espo",
+    "trace_rl",
+    "step_merge",
+    "just_grpo",
+)
+"""Rivals whose expectation is a gradient up to a factor only (means over tokens, softmax weights)."""
+LEFT_OUT = ("drakes",)
+"""Takes a reward with a gradient, which the worlds of the laboratory do not have."""
+
+
+def plain(objective: Objective) -> Callable[[Sampler, float], Objective]:
+    return lambda sampler, beta: objective
+
+
+def kernel(states: int | None) -> Callable[[Sampler, float], Objective]:
+    """SEPO in the steps of a sampler with a kernel."""
+
+    def build(sampler: Sampler, beta: float) -> Objective:
+        assert isinstance(sampler, KernelSampler)
+        return SEPO(Transitions(sampler.kernel, states))
+
+    return build
+
+
+MASKED = (
+    Method("sepo", plain(SEPO(NextSite(4)))),
+    Method("sepo, 1 state", plain(SEPO(NextSite(1)))),
+    Method("sepo, every state", plain(SEPO(NextSite(None))), enumerable=True),
+    Method("sepo, all sites", plain(SEPO(AllSites(4)))),
+    Method("sepo, all sites, every state", plain(SEPO(AllSites(None))), enumerable=True),
+    Method("sepo, fresh masks", plain(SEPO(FreshMasks(4)))),
+    Method("sepo, finished", plain(SEPO(MaskedConditionals(None)))),
+    Method("sepo, raw logits", plain(SEPO(RawLogits())), rescaled=True),
+    Method("sepo, uniform neighbours", plain(SEPO(NextSite(4), neighbours=Uniform()))),
+    Method("sepo, snis 2", plain(SEPO(NextSite(4), neighbours=SNIS(2)))),
+    Method("sepo, snis 8", plain(SEPO(NextSite(4), neighbours=SNIS(8)))),
+    Method("sepo, ppo clip", plain(SEPO(NextSite(4), PPOClip()))),
+    Method("sepo, capped", plain(SEPO(NextSite(4), ScoreClip(delta=2.0)))),
+    Method("sepo, unclipped", plain(SEPO(NextSite(4), Unclipped()))),
+)
+UNIFORM = (
+    Method("sepo", kernel(4)),
+    Method("sepo, 1 state", kernel(1)),
+    Method("sepo, every state", kernel(None)),
+    Method("sepo, fresh noise", plain(SEPO(FreshNoise(4)))),
+    Method("sepo, clean score", plain(SEPO(CleanScore()))),
+)
+
+
+def rival(name: str, kind: type[Algorithm]) -> Method:
+    """A published method with its defaults; beta is the laboratory's where the method has one."""
+
+    def build(sampler: Sampler, beta: float) -> Objective:
+        return (kind(beta=beta) if name in OWN_BETA else kind()).objective()  # type: ignore[call-arg]
+
+    advantage = replace(kind().advantage(), scale=unit)
+    return Method(
+        name,
+        build,
+        advantage,
+        sampler=kind.sampler,
+        own_beta=name in OWN_BETA,
+        rescaled=name in FACTOR,
+        needs_log_ratio=name in LOG_RATIO,
+    )
+
+
+def methods(process: str) -> list[Method]:
+    """Those that apply to a process."""
+    if process == "uniform":
+        return list(UNIFORM)
+    rivals = [rival(name, kind) for name, kind in ALGORITHMS.items() if name not in LEFT_OUT]
+    return [*MASKED, *rivals]

@@ -1,0 +1,110 @@
+r"""The update of the released SEPO code (github.com/ozekri/SEPO, commit 4a4a40f), written from its description.
+
+For finished sequences x, every site i and id v (the mask among them), with P(z | y) = 0.999 dt softmax(logits(y)), its
+mask column set to 0, and z_m drawn from P position by position:
+
+    log s(x)_iv   log softmax of the raw logits at x
+    pi_iv         harmonic mean over m of P(z_m | x[i := v]) at POSITION m (not i), fresh draws for old and new
+    r             (pi / pi_old) (s_old / s), without gradient
+    minimise      min( mean A sum pi r log s,  mean A sum pi clip(r) log s ), ONE minimum of two numbers
+
+It differs from the paper's estimator in all of this, and is here to be measured. `dead_forwards` also makes the B L d M
+evaluations at z that the released code makes and whose result it clamps to a constant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from sepo.diffusion.denoiser import Denoiser
+from sepo.diffusion.process import Absorbing, Process
+from sepo.diffusion.rollout import Rollout
+from sepo.diffusion.views import Reading, Views
+from sepo.objectives.advantages import Advantage, group, mean
+from sepo.objectives.algorithm import Algorithm
+from sepo.objectives.base import Loss, Objective
+from sepo.objectives.credit import Credit
+from sepo.objectives.readings import RawLogits
+from sepo.ops import Chance, draw, pick
+
+AT_ONCE = 1024
+"""Sequences in a forward over neighbours."""
+
+
+@dataclass(frozen=True)
+class Released(Objective):
+    """draws: M; steps: of the sampler, dt = 1 / steps."""
+
+    draws: int = 2
+    epsilon: float = 0.2
+    steps: int = 128
+    dead_forwards: bool = True
+    whole = True
+    old_whole = True
+
+    def views(self, rollout: Rollout, process: Process, chance: Chance) -> Views:
+        views = RawLogits()(rollout, process, chance)
+        return replace(views, draws=chance.uniform(1, views.xt.shape[-1], 2 * process.size * self.draws))
+
+    def read(self, policy: Denoiser, views: Views, whole: bool = False) -> Reading:
+        """The policy that is being updated is read with gradient, the old one without: each has draws of its own."""
+        reading, old = RawLogits().read(policy, views, whole=True), not torch.is_grad_enabled()
+        with torch.no_grad():
+            return replace(reading, q=self._pi(policy, views, 0 if old else 1))
+
+    def loss(self, new: Reading, old: Reading, reference: Reading | None, credit: Credit, views: Views) -> Loss:
+        assert new.log_law is not None and old.log_law is not None and new.q is not None and old.q is not None
+        ratio = new.q / old.q * (old.log_law - new.log_law.detach()).exp()
+        terms = views.free[:, None, :, None] * new.q * new.log_law
+        advantage = credit.sequence_advantage.to(ratio.dtype)
+
+        def weighted(r: Tensor) -> Tensor:
+            return (advantage * (terms * r).sum((1, 2, 3))).mean()
+
+        clipped = ratio.clamp(1 - self.epsilon, 1 + self.epsilon)
+        value = torch.minimum(weighted(ratio), weighted(clipped))
+        return Loss(value, {"ratio": ratio.mean()})
+
+    def _pi(self, policy: Denoiser, views: Views, draws: int) -> Tensor:
+        """[batch 1 length vocab]; draws: which of the two sets of stored uniform numbers is used."""
+        assert isinstance(policy.process, Absorbing) and views.draws is not None
+        x, process = views.xt[:, 0], policy.process
+        batch, length = x.shape
+        sites, ids = torch.arange(length, device=x.device), torch.arange(process.size, device=x.device)
+        y = x[:, None, None, :].expand(batch, length, process.size, length).clone()
+        y[:, sites, :, sites] = ids
+        uniform = views.draws[:, 0].view(batch, length, 2, process.size, self.draws)[:, :, draws]
+        found = []
+        for part, chance in zip(y.flatten(0, 2).split(AT_ONCE), uniform.flatten(0, 2).split(AT_ONCE), strict=True):
+            law = policy.raw_logits(part, torch.zeros(len(part), device=x.device)).softmax(-1) * 0.999 / self.steps
+            law = law.index_fill(-1, torch.tensor([process.mask], device=x.device), 0.0)
+            first = law[:, : self.draws]
+            z = draw(first, chance[:, : first.shape[1]])
+            if self.dead_forwards:
+                self._dead(policy, part, z)
+            found.append(1 / (1 / pick(first, z)).mean(1))
+        return torch.cat(found).view(batch, 1, length, process.size)
+
+    def _dead(self, policy: Denoiser, y: Tensor, z: Tensor) -> None:
+        """One evaluation per draw, of no effect."""
+        for drawn in z.unbind(1):
+            policy.raw_logits(y.index_copy(1, y.new_zeros(1), drawn.unsqueeze(1)), torch.zeros(len(y), device=y.device))
+
+
+@dataclass(frozen=True)
+class SepoReleased(Algorithm):
+    """draws: M; steps: of the sampler; dead_forwards: make the evaluations that have no effect, too."""
+
+    draws: int = 2
+    epsilon: float = 0.2
+    steps: int = 128
+    dead_forwards: bool = True
+
+    def objective(self) -> Objective:
+        return Released(self.draws, self.epsilon, self.steps, self.dead_forwards)
+
+    def advantage(self) -> Advantage:
+        return Advantage(mean, group)

@@ -1,0 +1,59 @@
+"""Every published method in the trainer, by its name."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from sepo.objectives.algorithms import ALGORITHMS
+from sepo.objectives.espo import Espo
+from sepo.samplers import LeftToRight
+from tests.training.toys import clues, config, lines, raised, trainer
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_method_trains(tmp_path, name):
+    options = {"algorithm_kwargs": {"kl_coef": 0.1}} if name in ("diffu_grpo", "espo", "coupled_grpo") else {}
+    run = trainer(tmp_path, algorithm=name, max_steps=2, logging_steps=1, states=4, num_iterations=2, **options)
+    run.train()
+    seen = [line for line in lines(tmp_path) if "loss" in line]
+    assert len(seen) == 2 and all(math.isfinite(line["loss"]) and math.isfinite(line["grad_norm"]) for line in seen)
+    assert any(line["grad_norm"] > 0 for line in seen)
+
+
+def test_a_method_can_be_given_as_an_object(tmp_path):
+    run = trainer(tmp_path, algorithm=Espo(pairs=1, epsilon=0.3))
+    assert run.objective == Espo(pairs=1, epsilon=0.3).objective()
+
+
+def test_a_method_brings_the_sampler_and_the_price_of_a_nat_that_it_needs(tmp_path):
+    assert isinstance(trainer(tmp_path, algorithm="just_grpo", states=4).collector.sampler, LeftToRight)
+    run = trainer(tmp_path, algorithm="wdce", algorithm_kwargs={"beta": 0.3}, states=4)
+    assert run.collector.beta == 0.3 and run.reference is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"algorithm": "grpo"}, "algorithm='grpo': choose one of sepo, trajectory_pg"),
+        ({"algorithm": "espo", "algorithm_kwargs": {"clip": 1}}, "'clip', which espo does not have"),
+        ({"algorithm": "espo", "epsilon": 0.3}, "epsilon=0.3 is an option of sepo"),
+        ({"algorithm_kwargs": {"epsilon": 0.3}}, "the options of sepo are those of the configuration"),
+        ({"algorithm": "just_grpo", "sampler": "ancestral"}, "JustGRPO reads rollouts of the sampler 'left_to_right'"),
+        ({"reading": "transitions"}, "FirstHitting has none"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(tmp_path, options, words):
+    assert words in raised(ValueError, lambda: config(tmp_path, **{"states": 4, **options}))
+
+
+def test_pairs_that_a_micro_batch_tears_apart_are_refused(tmp_path):
+    options = {"algorithm": "vrpo", "states": 4, "per_device_train_batch_size": 9, "num_generations": 3}
+    message = raised(ValueError, lambda: trainer(tmp_path, rows=clues(), **options))
+    assert "per_device_train_batch_size=9, num_generations=3" in message and "compares 2 sequences" in message
+
+
+def test_two_prices_of_a_nat_are_refused(tmp_path):
+    message = raised(ValueError, lambda: trainer(tmp_path, algorithm="wdce", beta=0.5, states=4))
+    assert "beta=0.5: Wdce prices nats itself, at 0.1" in message
