@@ -20,7 +20,7 @@ from sepo.objectives import Advantage, Credit, Objective
 from sepo.objectives.advantages import leave_one_out, unit
 from sepo.objectives.returns import to_go
 from sepo.ops import Chance
-from sepo.samplers import KernelSampler, Sampler, roll, transitions_log_prob
+from sepo.samplers import SAMPLERS, Ancestral, KernelSampler, Sampler, roll, transitions_log_prob
 from sepo.training.experience import rollout_reading
 
 ROLLOUT, VIEWS = 0, 1
@@ -31,19 +31,18 @@ ROLLOUT, VIEWS = 0, 1
 class Method:
     """A way of fine-tuning.
 
-    objective: built for the sampler that draws the rollouts; own_beta: the objective handles beta itself, so that the
-    return is the reward alone; rescaled: its stated expectation is a gradient only up to a factor, so that it is
-    compared after the best positive rescaling; enumerable: its mean over all paths can be summed exactly.
+    objective: built for the sampler that draws the rollouts, and a price of nats; priced: nats are paid for in the
+    return, else by the objective alone; rescaled: its stated expectation is a gradient only up to a factor, so that it
+    is compared after the best positive rescaling; enumerable: its mean over all paths can be summed exactly.
     """
 
     name: str
     objective: Callable[[Sampler, float], Objective]
     advantage: Advantage = field(default_factory=lambda: Advantage(leave_one_out, unit))
     sampler: str | None = None
-    own_beta: bool = False
+    priced: bool = True
     rescaled: bool = False
     enumerable: bool = False
-    needs_log_ratio: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,15 +69,28 @@ def collect(setting: Setting, method: Method, policy: Denoiser, batch: int, seed
     return Collection(rollout, credit_of(setting, method, rollout))
 
 
-@torch.no_grad()
 def credit_of(setting: Setting, method: Method, rollout: Rollout) -> Credit:
+    returns, reward, log_ratio = returns_of(setting, method, rollout)
+    return Credit(method.advantage(returns, len(reward)), reward, log_ratio)
+
+
+@torch.no_grad()
+def returns_of(setting: Setting, method: Method, rollout: Rollout) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns from each step on, rewards, and the path's log-ratio to the reference."""
     reward = setting.reward[setting.world.index(rollout.x0)].float()
     own = rollout.per_step(rollout.log_prob).float()
     ratio = torch.zeros_like(own)
-    if setting.beta and (not method.own_beta or method.needs_log_ratio):
+    beta = setting.beta if method.priced else 0.0
+    if beta:
         ratio = own - rollout.per_step(reference_log_prob(setting, rollout)).float()
-    returns = to_go(reward, ratio, 0.0 if method.own_beta else setting.beta)
-    return Credit(method.advantage(returns, len(reward)), reward, ratio.sum(1))
+    return to_go(reward, ratio, beta), reward, ratio.sum(1)
+
+
+def sampler_of(method: Method, process: str, steps: int) -> Sampler:
+    """One site per step for masks; the given number of ancestral steps for other processes."""
+    if process == "uniform":
+        return Ancestral(steps)
+    return SAMPLERS[method.sampler or "first_hitting"]()
 
 
 def reference_log_prob(setting: Setting, rollout: Rollout) -> Tensor:

@@ -19,22 +19,13 @@ from sepo.objectives.readings import CleanScore, FreshNoise, MaskedConditionals,
 from sepo.samplers import KernelSampler, Sampler
 
 OWN_BETA = ("wdce", "trajectory_balance", "vrpo", "sdpo")
-"""Rivals whose objective prices nats itself, with an option `beta`."""
-LOG_RATIO = ("wdce", "trajectory_balance")
-FACTOR = (
-    *OWN_BETA,
-    "wd1",
-    "spg",
-    "sepo_released",
-    "coupled_grpo",
-    "diffu_grpo",
-    "uni_grpo",
-    "espo",
-    "trace_rl",
-    "step_merge",
-    "just_grpo",
-)
-"""Rivals whose expectation is a gradient up to a factor only (means over tokens, softmax weights)."""
+"""Rivals with an option `beta` of their own."""
+BETA = 0.1
+"""Reward per nat in every world of the laboratory."""
+UNPRICED = ("vrpo", "sdpo")
+"""Those of them whose return is the reward alone."""
+EXACT = ("trajectory_pg", "trajectory_balance")
+"""Rivals whose expectation is the gradient itself, not one up to a factor (means over tokens, softmax weights)."""
 LEFT_OUT = ("drakes",)
 """Takes a reward with a gradient, which the worlds of the laboratory do not have."""
 
@@ -73,7 +64,7 @@ UNIFORM = (
     Method("sepo", kernel(4)),
     Method("sepo, 1 state", kernel(1)),
     Method("sepo, every state", kernel(None)),
-    Method("sepo, fresh noise", plain(SEPO(FreshNoise(4)))),
+    Method("sepo, fresh noise", plain(SEPO(FreshNoise(4), ScoreClip(delta=2.0)))),
     Method("sepo, clean score", plain(SEPO(CleanScore()))),
 )
 
@@ -84,15 +75,14 @@ def rival(name: str, kind: type[Algorithm]) -> Method:
     def build(sampler: Sampler, beta: float) -> Objective:
         return (kind(beta=beta) if name in OWN_BETA else kind()).objective()  # type: ignore[call-arg]
 
-    advantage = replace(kind().advantage(), scale=unit)
+    advantage = (kind(beta=BETA) if name in OWN_BETA else kind()).advantage()  # type: ignore[call-arg]
     return Method(
         name,
         build,
-        advantage,
+        replace(advantage, scale=unit),
         sampler=kind.sampler,
-        own_beta=name in OWN_BETA,
-        rescaled=name in FACTOR,
-        needs_log_ratio=name in LOG_RATIO,
+        priced=name not in UNPRICED,
+        rescaled=name not in EXACT,
     )
 
 

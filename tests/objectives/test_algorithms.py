@@ -13,7 +13,8 @@ from sepo.diffusion.denoiser import Denoiser, Meter
 from sepo.diffusion.likelihood import path_log_prob
 from sepo.diffusion.rollout import MaskedPath
 from sepo.diffusion.views import Reading, Views
-from sepo.evaluation.exact import expected_reward, first_hitting_law, left_to_right_law, path_divergence
+from sepo.evaluation.exact import expected_reward, first_hitting_law, path_divergence
+from sepo.evaluation.objectives import left_to_right_law
 from sepo.evaluation.worlds import markov_chain, random_reward, random_table, tabular
 from sepo.objectives import Credit, Objective
 from sepo.objectives.advantages import Returns

@@ -14,7 +14,8 @@ from sepo.diffusion.canvas import Canvas
 from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.likelihood import path_log_prob
 from sepo.diffusion.rollout import MaskedPath, StatePath
-from sepo.evaluation.exact import first_hitting_law, kernel_law, left_to_right_law, total_variation
+from sepo.evaluation.exact import first_hitting_law, kernel_law, total_variation
+from sepo.evaluation.objectives import left_to_right_law
 from sepo.evaluation.worlds import Law, World, ideal_uniform, markov_chain, tabular
 from sepo.ops import Chance
 from sepo.samplers import SAMPLERS, Ancestral, FirstHitting, LeftToRight, Sampler, TauLeaping, roll
