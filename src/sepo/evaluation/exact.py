@@ -62,17 +62,6 @@ def visits(
     return weight
 
 
-def left_to_right_law(policy: Denoiser, world: World) -> Law:
-    """The law of `LeftToRight()` over `world.sequences`: a product of conditionals, differentiable in the network."""
-    posterior = _log_posterior(policy, world)
-    log_law = torch.zeros(len(world.sequences), dtype=posterior.dtype)
-    for site in range(world.length):
-        ahead = torch.arange(world.length) >= site
-        state = world.state_index(world.sequences.masked_fill(ahead, world.letters))
-        log_law = log_law + posterior[state, site, world.sequences[:, site]]
-    return log_law.exp()
-
-
 def shares(free: int, steps: int | None) -> list[int]:
     """How many sites each step of `FirstHitting(steps)` reveals."""
     if steps is None or steps >= free:
@@ -106,6 +95,35 @@ def transition(
 def expected_reward(policy: Denoiser, world: World, reward: Law, steps: int | None = None) -> Float[Tensor, ""]:
     """J = E[R] under first-hitting, differentiable: its gradient is what every policy gradient estimates."""
     return (first_hitting_law(policy, world, steps) * reward).sum()
+
+
+@torch.no_grad()
+def site_values(policy: Denoiser, world: World, reward: Law) -> Float[Tensor, "states length"]:
+    """E[R | state z, site i is filled next] of one-site-per-step first-hitting; the value of z where i is not masked.
+
+    From the last step to the first: sum over v of p(x0_i = v | z) V(z with site i set to v).
+    """
+    posterior, masked = _log_posterior(policy, world).exp(), world.states == world.letters
+    value = torch.zeros(len(world.states), dtype=posterior.dtype)
+    value[world.state_index(world.sequences)] = reward.to(value.dtype)
+    per_site = value.unsqueeze(1).repeat(1, world.length)
+    for left in range(1, world.length + 1):
+        here = (masked.sum(1) == left).nonzero().squeeze(1)
+        for site in range(world.length):
+            filled = here[masked[here, site]]
+            stride = (world.letters + 1) ** (world.length - 1 - site)
+            ahead = filled.unsqueeze(1) + stride * (torch.arange(world.letters) - world.letters)
+            per_site[filled, site] = (posterior[filled, site, : world.letters] * value[ahead]).sum(1)
+        value[here] = (per_site[here] * masked[here]).sum(1) / left
+        per_site[here] = torch.where(masked[here], per_site[here], value[here].unsqueeze(1))
+    return per_site
+
+
+def state_values(policy: Denoiser, world: World, reward: Law) -> Float[Tensor, " states"]:
+    """V(z) = E[R | z] of every one of `world.states`: the mean over its masked sites, each as likely to come next."""
+    masked = world.states == world.letters
+    per_site, number = site_values(policy, world, reward), masked.sum(1)
+    return torch.where(number > 0, (per_site * masked).sum(1) / number.clamp_min(1), per_site[:, 0])
 
 
 def path_divergence(policy: Denoiser, reference: Denoiser, world: World) -> Float[Tensor, ""]:
