@@ -1,5 +1,6 @@
 """Objectives: which views of a rollout are read, and what loss the readings make. None knows another."""
 
+from sepo.objectives.actor_critic import ActorCritic
 from sepo.objectives.advantages import Advantage
 from sepo.objectives.base import Loss, Objective, Total
 from sepo.objectives.credit import Credit
@@ -11,6 +12,7 @@ from sepo.objectives.weights import PPOClip, ScoreClip, Unclipped
 
 __all__ = [
     "SEPO",
+    "ActorCritic",
     "Advantage",
     "AllSites",
     "Credit",
