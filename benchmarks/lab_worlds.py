@@ -45,7 +45,7 @@ def walls(world: World) -> Law:
 LAB_WORLDS = (
     LabWorld("chain", World(3, 4), markov_chain, lambda world: count(world, 1) / world.length),
     LabWorld("ising", World(2, 6), ising, walls),
-    LabWorld("parity", World(2, 6), lambda world: markov_chain(world, 1), parity),
+    LabWorld("parity", World(2, 6), lambda world: markov_chain(world, 0), parity),
 )
 
 

@@ -18,6 +18,7 @@ from sepo.diffusion.rollout import MaskedPath, Rollout
 from sepo.evaluation.worlds import Law, World
 from sepo.objectives import Advantage, Credit, Objective
 from sepo.objectives.advantages import leave_one_out, unit
+from sepo.objectives.baselines import revealed_tokens
 from sepo.objectives.returns import to_go
 from sepo.ops import Chance
 from sepo.samplers import SAMPLERS, Ancestral, KernelSampler, Sampler, roll, transitions_log_prob
@@ -71,7 +72,9 @@ def collect(setting: Setting, method: Method, policy: Denoiser, batch: int, seed
 
 def credit_of(setting: Setting, method: Method, rollout: Rollout) -> Credit:
     returns, reward, log_ratio = returns_of(setting, method, rollout)
-    return Credit(method.advantage(returns, len(reward)), reward, log_ratio)
+    letters = setting.world.letters
+    features = revealed_tokens(rollout, returns.shape[1], letters) if method.advantage.states else None
+    return Credit(method.advantage(returns, len(reward), features), reward, log_ratio)
 
 
 @torch.no_grad()

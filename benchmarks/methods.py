@@ -10,10 +10,22 @@ from dataclasses import replace
 
 from laboratory import Method
 
-from sepo.objectives import SEPO, AllSites, FreshMasks, NextSite, Objective, PPOClip, ScoreClip, Transitions, Unclipped
-from sepo.objectives.advantages import unit
+from sepo.objectives import (
+    SEPO,
+    Advantage,
+    AllSites,
+    FreshMasks,
+    NextSite,
+    Objective,
+    PPOClip,
+    ScoreClip,
+    Transitions,
+    Unclipped,
+)
+from sepo.objectives.advantages import leave_one_out, unit
 from sepo.objectives.algorithm import Algorithm
 from sepo.objectives.algorithms import ALGORITHMS
+from sepo.objectives.baselines import StateRegression
 from sepo.objectives.neighbours import SNIS, Uniform
 from sepo.objectives.readings import CleanScore, FreshNoise, MaskedConditionals, RawLogits
 from sepo.samplers import KernelSampler, Sampler
@@ -44,8 +56,10 @@ def kernel(states: int | None) -> Callable[[Sampler, float], Objective]:
     return build
 
 
+REGRESSED = Advantage(leave_one_out, unit, states=StateRegression())
 MASKED = (
     Method("sepo", plain(SEPO(NextSite(4)))),
+    Method("sepo, states regressed", plain(SEPO(NextSite(None))), REGRESSED),
     Method("sepo, 1 state", plain(SEPO(NextSite(1)))),
     Method("sepo, every state", plain(SEPO(NextSite(None))), enumerable=True),
     Method("sepo, all sites", plain(SEPO(AllSites(4)))),

@@ -15,7 +15,7 @@ from tests.training.toys import clues, config, lines, raised, trainer
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_method_trains(tmp_path, name):
     options = {"algorithm_kwargs": {"kl_coef": 0.1}} if name in ("diffu_grpo", "espo", "coupled_grpo") else {}
-    run = trainer(tmp_path, algorithm=name, max_steps=2, logging_steps=1, states=4, num_iterations=2, **options)
+    run = trainer(tmp_path, algorithm=name, max_steps=2, logging_steps=1, states=16, num_iterations=2, **options)
     run.train()
     seen = [line for line in lines(tmp_path) if "loss" in line]
     assert len(seen) == 2 and all(math.isfinite(line["loss"]) and math.isfinite(line["grad_norm"]) for line in seen)
@@ -28,8 +28,8 @@ def test_a_method_can_be_given_as_an_object(tmp_path):
 
 
 def test_a_method_brings_the_sampler_and_the_price_of_a_nat_that_it_needs(tmp_path):
-    assert isinstance(trainer(tmp_path, algorithm="just_grpo", states=4).collector.sampler, LeftToRight)
-    run = trainer(tmp_path, algorithm="wdce", algorithm_kwargs={"beta": 0.3}, states=4)
+    assert isinstance(trainer(tmp_path, algorithm="just_grpo", states=16).collector.sampler, LeftToRight)
+    run = trainer(tmp_path, algorithm="wdce", algorithm_kwargs={"beta": 0.3}, states=16)
     assert run.collector.beta == 0.3 and run.reference is not None
 
 
@@ -45,15 +45,15 @@ def test_a_method_brings_the_sampler_and_the_price_of_a_nat_that_it_needs(tmp_pa
     ],
 )
 def test_options_that_do_not_fit_are_refused(tmp_path, options, words):
-    assert words in raised(ValueError, lambda: config(tmp_path, **{"states": 4, **options}))
+    assert words in raised(ValueError, lambda: config(tmp_path, **{"states": 16, **options}))
 
 
 def test_pairs_that_a_micro_batch_tears_apart_are_refused(tmp_path):
-    options = {"algorithm": "vrpo", "states": 4, "per_device_train_batch_size": 9, "num_generations": 3}
+    options = {"algorithm": "vrpo", "states": 16, "per_device_train_batch_size": 9, "num_generations": 3}
     message = raised(ValueError, lambda: trainer(tmp_path, rows=clues(), **options))
     assert "per_device_train_batch_size=9, num_generations=3" in message and "compares 2 sequences" in message
 
 
 def test_two_prices_of_a_nat_are_refused(tmp_path):
-    message = raised(ValueError, lambda: trainer(tmp_path, algorithm="wdce", beta=0.5, states=4))
+    message = raised(ValueError, lambda: trainer(tmp_path, algorithm="wdce", beta=0.5, states=16))
     assert "beta=0.5: Wdce prices nats itself, at 0.1" in message

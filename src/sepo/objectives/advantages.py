@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sepo.objectives.baselines import Features, StateRegression
+
 Returns = Float[Tensor, "batch *steps"]
 Grouped = Float[Tensor, "groups size steps"]
 """Returns from each step of each sequence on; one step where only whole sequences have a return."""
@@ -62,14 +64,21 @@ SCALES: dict[str, Callable[[Tensor], Tensor]] = {"group": group, "batch": batch,
 
 @dataclass(frozen=True)
 class Advantage:
-    """baseline, scale: functions of the returns in groups, [groups size steps]; `eps` keeps equal returns finite."""
+    """baseline, scale: functions of the returns in groups, [groups size steps]; `eps` keeps equal returns finite.
+
+    states: a regression on states, which takes away what they have already decided.
+    """
 
     baseline: Callable[[Tensor], Tensor] = mean
     scale: Callable[[Tensor], Tensor] = group
     eps: float = 1e-4
+    states: StateRegression | None = None
 
-    def __call__(self, returns: Returns, size: int) -> Returns:
+    def __call__(self, returns: Returns, size: int, features: Features | None = None) -> Returns:
         """Returns of sequences [batch], or from each step on [batch steps], in consecutive groups of `size`.
+
+        features: of the state before each step; what they tell of the return is subtracted first, if there is a
+        regression.
 
         Raises:
             ValueError: the batch is not a whole number of groups, or a return is infinite.
@@ -85,7 +94,10 @@ class Advantage:
             )
         grouped = returns.reshape(len(returns) // size, size, -1)
         eps = 0.0 if self.scale is unit else self.eps
-        advantage = (grouped - self.baseline(grouped)) / (self.scale(grouped) + eps)
+        left = grouped
+        if self.states is not None and features is not None and returns.ndim == 2:
+            left = grouped - self.states(features, returns, size).reshape(grouped.shape)
+        advantage = (left - self.baseline(left)) / (self.scale(grouped) + eps)
         return advantage.masked_fill(grouped.isnan(), 0.0).reshape(returns.shape)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from sepo.objectives.advantages import Advantage, Returns, log_mean_exp, mean, unit
 from sepo.objectives.algorithm import Algorithm
 from sepo.objectives.base import Objective
+from sepo.objectives.baselines import Features
 from sepo.objectives.readings import FullyMasked
 from sepo.objectives.surrogate import Surrogate
 from sepo.objectives.weights import Reinforce
@@ -27,7 +28,7 @@ class SoftmaxDifference(Advantage):
 
     psi: float = 1.0
 
-    def __call__(self, returns: Returns, size: int) -> Returns:
+    def __call__(self, returns: Returns, size: int, features: Features | None = None) -> Returns:
         centred = super().__call__(returns, size).masked_fill(returns.isnan(), float("nan"))
         scaled = self.psi * centred.reshape(len(returns) // size, size, -1)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from sepo.objectives.advantages import Advantage, Returns, log_mean_exp
 from sepo.objectives.algorithm import Algorithm
 from sepo.objectives.base import Objective
+from sepo.objectives.baselines import Features
 from sepo.objectives.readings import FreshMasks
 from sepo.objectives.surrogate import Surrogate
 from sepo.objectives.weights import Reinforce
@@ -24,7 +25,7 @@ class Tilted(Advantage):
 
     beta: float = 0.1
 
-    def __call__(self, returns: Returns, size: int) -> Returns:
+    def __call__(self, returns: Returns, size: int, features: Features | None = None) -> Returns:
         whole = returns.reshape(len(returns), -1)[:, :1].reshape(-1, size, 1) / self.beta
         weight = (whole - log_mean_exp(whole)).exp().nan_to_num(0.0)
         return weight.reshape(len(returns), 1).expand(len(returns), returns[0].numel()).reshape(returns.shape)

@@ -23,7 +23,7 @@ from sepo.ops import Chance
 class NextSite(Where):
     """`states` of the states in which something appeared, stratified, reweighted: sums stay unbiased. None: all."""
 
-    states: int | None = 4
+    states: int | None = 16
     reads_rollout = True
 
     def __post_init__(self) -> None:
@@ -43,7 +43,7 @@ class NextSite(Where):
 class AllSites(Where):
     """The same states, every masked site weighted by (number revealed) / (number masked)."""
 
-    states: int | None = 4
+    states: int | None = 16
 
     def __post_init__(self) -> None:
         check_states(self.states)

@@ -28,7 +28,7 @@ class Transitions(Where):
     """`states` of the steps of a path, stratified; kernel: that of the sampler that drew it."""
 
     kernel: Kernel
-    states: int | None = 4
+    states: int | None = 16
     reads_rollout = True
 
     def __post_init__(self) -> None:

@@ -1,0 +1,180 @@
+r"""Where every method ends at equal network evaluations, rollouts and references included.
+
+From the same pretrained network each method fine-tunes until its budget of evaluations is spent, with Adam and a rate
+that falls linearly to 0. The rate is chosen per world and method from the same short list, at a seed that is not
+reported, by E[R] - beta KL(policy || pretrained) of the exact laws at the end. Records, at every eighth of the budget,
+exactly by enumeration:
+
+    total_variation   to the optimum p_ref exp(R / beta) / Z, p_ref the law of the pretrained network's sampler
+    expected_reward, kl (nats from p_ref), evaluations (so far)
+
+    python benchmarks/convergence.py [--worlds chain ising] [--seeds 3] [--quick]      writes runs/lab/convergence.json
+
+A run that is stopped goes on where it was: cells that are in the file are kept if the settings are the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+from lab_worlds import LAB_WORLDS, LabWorld, pretrained
+from laboratory import Method, Setting, collect, loss_of, metered, sampler_of
+from methods import methods
+
+from sepo.diffusion.denoiser import Denoiser
+from sepo.evaluation.exact import first_hitting_law, kernel_law, kl, optimum, total_variation
+from sepo.evaluation.objectives import left_to_right_law
+from sepo.evaluation.worlds import Law
+from sepo.samplers import KernelSampler, LeftToRight
+
+RATES = (3e-4, 1e-3, 3e-3)
+KERNEL_STEPS = 6
+TUNING_SEED = 1000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """budget: network evaluations of a run; batch: sequences per collection; updates: on each of them."""
+
+    budget: int = 300_000
+    batch: int = 64
+    updates: int = 2
+
+
+def law_of(setting: Setting, policy: Denoiser) -> Law:
+    with torch.no_grad():
+        if isinstance(setting.sampler, LeftToRight):
+            return left_to_right_law(policy, setting.world).double()
+        if isinstance(setting.sampler, KernelSampler):
+            return kernel_law(setting.sampler, policy, setting.world).double()
+        return first_hitting_law(policy, setting.world).double()
+
+
+def standing(setting: Setting, policy: Denoiser, before: Law, evaluations: int) -> dict[str, float]:
+    law = law_of(setting, policy)
+    goal = optimum(before, setting.reward, setting.beta)
+    return {
+        "evaluations": evaluations,
+        "total_variation": float(total_variation(law, goal)),
+        "expected_reward": float((law * setting.reward).sum()),
+        "kl": float(kl(law, before)),
+    }
+
+
+def fine_tune(setting: Setting, method: Method, settings: Settings, rate: float, seed: int) -> list[dict[str, float]]:
+    """Standings at the eighths of the budget. A run whose weights are no longer finite stops there."""
+    reference = metered(setting.reference)
+    policy = reference.on(copy.deepcopy(reference.network))
+    setting = Setting(setting.world, setting.reward, setting.beta, reference, setting.sampler)
+    objective, before = method.objective(setting.sampler, setting.beta), law_of(setting, reference)
+    optimizer = torch.optim.Adam(policy.network.parameters(), lr=rate)
+    meter = policy.meter
+    meter.evaluations = 0
+    found, collection = [], 0
+    while meter.evaluations < settings.budget:
+        old = policy.on(copy.deepcopy(policy.network)) if settings.updates > 1 else policy
+        collected = collect(setting, method, old, settings.batch, seed * 100_003 + collection)
+        for update in range(settings.updates):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * max(1 - meter.evaluations / settings.budget, 0.0)
+            spent = meter.evaluations
+            current = old if update == 0 and settings.updates == 1 else policy
+            loss = loss_of(setting, objective, collected, old, current, seed * 100_003 + 17 * collection + update)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(policy.network.parameters(), 1.0)
+            optimizer.step()
+            assert meter.evaluations > spent
+        collection += 1
+        if meter.evaluations >= settings.budget * (len(found) + 1) / 8:
+            spent = meter.evaluations
+            found.append(standing(setting, policy, before, spent))
+            meter.evaluations = spent
+            if not found[-1]["kl"] < float("inf"):
+                break
+    return found
+
+
+def score(beta: float, found: list[dict[str, float]]) -> float:
+    last = found[-1]
+    value = last["expected_reward"] - beta * last["kl"]
+    return value if value == value else -float("inf")
+
+
+def cell(
+    lab: LabWorld, process: str, method: Method, settings: Settings, seeds: int, policy: Denoiser
+) -> dict[str, Any]:
+    setting = Setting(lab.world, lab.reward(lab.world), lab.beta, policy, sampler_of(method, process, KERNEL_STEPS))
+    tried = {rate: score(lab.beta, fine_tune(setting, method, settings, rate, TUNING_SEED)) for rate in RATES}
+    rate = max(tried, key=lambda each: tried[each])
+    runs = [fine_tune(setting, method, settings, rate, seed) for seed in range(seeds)]
+    last = [run[-1] for run in runs]
+    return {
+        "world": lab.name,
+        "process": process,
+        "method": method.name,
+        **{name: mean(each[name] for each in last) for name in last[0]},
+        "objective": mean(score(lab.beta, run) for run in runs),
+        "spread": max(each["total_variation"] for each in last) - min(each["total_variation"] for each in last),
+        "learning_rate": rate,
+        "settings": vars(settings) | {"seeds": seeds},
+        "runs": runs,
+    }
+
+
+def report(records: list[dict[str, Any]]) -> None:
+    print(f"{'method':32}{'rate':>8}{'TV':>8}{'+-':>7}{'E[R]':>8}{'KL':>8}{'E[R]-bKL':>10}{'evaluations':>13}")
+    for each in sorted(records, key=lambda record: record["total_variation"]):
+        print(
+            f"{each['method']:32}{each['learning_rate']:>8g}{each['total_variation']:>8.3f}{each['spread']:>7.3f}"
+            f"{each['expected_reward']:>8.3f}{each['kl']:>8.3f}{each['objective']:>10.4f}{each['evaluations']:>13.0f}"
+        )
+
+
+def kept(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    return [record for record in json.loads(path.read_text()) if record["settings"] == settings]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--worlds", nargs="+", default=[each.name for each in LAB_WORLDS])
+    parser.add_argument("--processes", nargs="+", default=["absorbing", "uniform"])
+    parser.add_argument("--methods", nargs="+", help="some of them only, by name")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--budget", type=int, default=Settings.budget)
+    parser.add_argument("--quick", action="store_true", help="a hundredth of the budget, one seed, to see that it runs")
+    parser.add_argument("--out", type=Path, default=Path("runs/lab/convergence.json"))
+    options = parser.parse_args()
+    if options.quick:
+        options.budget, options.seeds = 3_000, 1
+    settings = Settings(budget=options.budget)
+    records = kept(options.out, vars(settings) | {"seeds": options.seeds})
+    done = {(each["world"], each["process"], each["method"]) for each in records}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    for lab in (each for each in LAB_WORLDS if each.name in options.worlds):
+        for process in options.processes:
+            started, policy = time.perf_counter(), pretrained(lab, process)
+            for method in methods(process):
+                if options.methods and method.name not in options.methods:
+                    continue
+                if (lab.name, process, method.name) not in done:
+                    records.append(cell(lab, process, method, settings, options.seeds, policy))
+                    options.out.write_text(json.dumps(records, indent=1))
+            print(f"\n== {lab.name}, {process} ({time.perf_counter() - started:.0f} s)")
+            report([each for each in records if (each["world"], each["process"]) == (lab.name, process)])
+    print(f"\nwrote {options.out}")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
