@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -43,7 +45,7 @@ def test_snis_over_one_site_tends_to_the_closed_form_as_it_draws_more():
         value, found = slope(SNIS(draws), uniform)
         assert (found[..., 2] == 0).all()  # what is impossible is never drawn
         errors.append((float((value - exact).norm()), float((found - exact_slope).nan_to_num(0.0).norm())))
-    for (coarse, coarse_slope), (fine, fine_slope) in zip(errors, errors[1:], strict=False):
+    for (coarse, coarse_slope), (fine, fine_slope) in pairwise(errors):
         assert fine < 0.45 * coarse and fine_slope < 0.45 * coarse_slope
     assert errors[-1][0] < 0.1 and errors[-1][1] < 0.1
 
