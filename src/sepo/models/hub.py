@@ -20,6 +20,7 @@ from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.process import Absorbing
 from sepo.models.adapters import adapter_around, attach, base_of, base_weights
 from sepo.models.card import NAME, Card, card_of, read_card
+from sepo.models.critic import save_critic
 from sepo.models.families import FAMILIES, as_denoiser, family_of
 from sepo.models.family import innermost
 from sepo.models.opening import STOCK, family_in, find, open_network, quiet, tokenizer_in
@@ -32,7 +33,8 @@ BASE = "base"
 def save_pretrained(
     denoiser: Denoiser, folder: str | os.PathLike[str], state_dict: Mapping[str, Tensor] | None = None
 ) -> None:
-    """Writes the network as its own `save_pretrained` does, and the card; with adapters, the adapters alone.
+    """Writes the network as its own `save_pretrained` does, and the card; with adapters, the adapters alone. A critic
+    has a file of its own.
 
     All files change at once: a kill or a full disk leaves the last good checkpoint as it was. Adapters on a network
     that was never saved take it along, in the subfolder `base`. state_dict: the weights to write, where they were
@@ -47,6 +49,7 @@ def save_pretrained(
     try:
         with replacing(Path(folder)) as staging, quiet():
             network.save_pretrained(staging, **({} if state_dict is None else {"state_dict": dict(state_dict)}))
+            save_critic(denoiser.network, staging)
             _write_card(denoiser, family, staging)
     except (OSError, SafetensorError) as error:
         raise OSError(

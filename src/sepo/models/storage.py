@@ -16,7 +16,10 @@ from pathlib import Path
 STAGING = ".sepo-writing"
 COMMIT = ".sepo-commit"
 MANIFEST = "manifest.json"
-WEIGHTS = ("model*.safetensors", "model.safetensors.index.json", "adapter_model.safetensors", "adapter_config.json")
+WEIGHTS = (
+    *("model*.safetensors", "model.safetensors.index.json", "adapter_model.safetensors", "adapter_config.json"),
+    "critic.safetensors",
+)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ class ActorCritic(Objective):
     """objective: the policy term. vf_coef: weight of the value loss; cliprange_value: how far a value may move from the
     old one, in reward, before its gradient stops (None: any distance).
 
-    collected: advantages come from the collection, which read the values of whole paths (`gae_lambda` < 1, whitening).
+    collected: the collection reads the values of whole paths and makes the advantages (`gae_lambda` < 1, whitening).
     Else they are made here, from `credit.target` and the old value of the same view.
     """
 
@@ -86,7 +86,7 @@ class ActorCritic(Objective):
         assert before is not None
         known = ~credit.target.isnan()
         target = credit.target.nan_to_num(0.0).to(new.value)
-        if not self.collected:
+        if credit.value is None:
             credit = replace(credit, advantage=torch.where(known, target - before, 0.0))
         main = self.objective.loss(new, old, reference, credit, views)
         share = views.weight.sum(-1) * known

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, runtime_checkable
 
 from sepo.diffusion.process import Absorbing, Process
-from sepo.objectives import SEPO, Advantage, EntropyBonus, Objective, PathKL, Total, Unclipped
-from sepo.objectives.advantages import BASELINES, SCALES
+from sepo.objectives import SEPO, ActorCritic, Advantage, EntropyBonus, Objective, PathKL, Total, Unclipped
+from sepo.objectives.advantages import BASELINES, SCALES, none, unit
 from sepo.objectives.algorithm import Algorithm
 from sepo.objectives.algorithms import ALGORITHMS
 from sepo.objectives.base import Penalty
+from sepo.objectives.baselines import StateRegression
 from sepo.objectives.neighbours import NEIGHBOURS, SNIS, Neighbours
-from sepo.objectives.readings import FIXED, READINGS, Transitions, Where
-from sepo.objectives.weights import WEIGHTS, Weight
+from sepo.objectives.readings import FIXED, READINGS, AllSites, NextSite, Transitions, Where
+from sepo.objectives.weights import WEIGHTS, Reinforce, Weight
 from sepo.samplers import SAMPLERS, KernelSampler, Sampler
+from sepo.training.crediting import ByCritic
 
 OF_SEPO = (
     *("reading", "states", "weight", "epsilon", "epsilon_high", "delta", "neighbours", "snis_draws"),
-    *("baseline", "scale_rewards"),
+    *("baseline", "state_baseline", "scale_rewards"),
+    "use_critic",
 )
 """Options that describe SEPO; another algorithm has its own."""
+
+OF_CRITIC = ("gae_lambda", "vf_coef", "cliprange_value", "whiten_advantages")
+OF_GROUPS = ("baseline", "scale_rewards")
+"""Options of a critic, and of the comparison within groups that it replaces."""
 
 
 @runtime_checkable
@@ -41,7 +48,13 @@ class Options(Protocol):
     neighbours: str
     snis_draws: int
     baseline: str
+    state_baseline: bool
     scale_rewards: Any
+    use_critic: bool
+    gae_lambda: float
+    vf_coef: float
+    cliprange_value: float | None
+    whiten_advantages: bool
     beta: float
     path_kl_coef: float
     entropy_coef: float
@@ -49,12 +62,13 @@ class Options(Protocol):
 
 @dataclass(frozen=True)
 class Parts:
-    """What a method is made of. beta: reward per nat of path KL, in the return."""
+    """What a method is made of. beta: reward per nat of path KL, in the return; critic: None without one."""
 
     sampler: Sampler
     objective: Objective
     advantage: Advantage
     beta: float
+    critic: ByCritic | None = None
 
 
 def build_parts(config: Options, process: Process, algorithm: Algorithm | None = None, **given: Any) -> Parts:
@@ -69,7 +83,8 @@ def build_parts(config: Options, process: Process, algorithm: Algorithm | None =
             f"beta={config.beta}: {type(algorithm).__name__} prices nats itself, at {asked} in the return; leave beta "
             "out and give its own option."
         )
-    return Parts(sampler, objective, advantage, config.beta if asked is None else asked)
+    beta = config.beta if asked is None else asked
+    return Parts(sampler, objective, advantage, beta, build_critic(config, process, sampler))
 
 
 def build_algorithm(config: Options) -> Algorithm | None:
@@ -111,7 +126,9 @@ def build_objective(
 ) -> Objective:
     """process=None: of masks; sampler=None: the configuration's."""
     algorithm = algorithm or build_algorithm(config)
-    objective = _sepo(config, process, sampler) if algorithm is None else algorithm.objective()
+    objective: Objective = _sepo(config, process, sampler) if algorithm is None else algorithm.objective()
+    if config.use_critic:
+        objective = ActorCritic(objective, config.vf_coef, config.cliprange_value, _along_path(config))
     penalties: list[tuple[float, Penalty]] = []
     if config.path_kl_coef:
         penalties.append((config.path_kl_coef, PathKL()))
@@ -124,15 +141,40 @@ def build_advantage(config: Options, algorithm: Algorithm | None = None) -> Adva
     algorithm = algorithm or build_algorithm(config)
     if algorithm is not None:
         return algorithm.advantage()
+    if config.use_critic:
+        return Advantage(none, unit)
     scale: Any = {True: "group", False: "none"}.get(config.scale_rewards, config.scale_rewards)
-    return Advantage(chosen("baseline", config.baseline, BASELINES), chosen("scale_rewards", scale, SCALES))
+    baseline, divisor = chosen("baseline", config.baseline, BASELINES), chosen("scale_rewards", scale, SCALES)
+    return Advantage(baseline, divisor, states=StateRegression() if config.state_baseline else None)
+
+
+def build_critic(config: Options, process: Process | None = None, sampler: Sampler | None = None) -> ByCritic | None:
+    """None without a critic; process and sampler as in `build_objective`.
+
+    Raises:
+        ValueError: values along the path are asked for, and the reading is none of the path.
+    """
+    if not config.use_critic:
+        return None
+    if not _along_path(config):
+        return ByCritic()
+    reading = _reading(config, process, sampler or build_sampler(config, process))
+    if not isinstance(reading, (NextSite, AllSites, Transitions)):
+        raise ValueError(
+            f"gae_lambda={config.gae_lambda}, whiten_advantages={config.whiten_advantages} need the values of the path "
+            f"that the sampler took, but reading={config.reading!r} reads elsewhere; choose gae_lambda=1 without "
+            "whitening, or reading='next_site'."
+        )
+    return ByCritic(replace(reading, states=None), config.gae_lambda, config.whiten_advantages)
 
 
 def require_one_method(config: Options) -> None:
     """
     Raises:
-        ValueError: options of SEPO are set beside another algorithm, or options of another one beside SEPO.
+        ValueError: options of SEPO are set beside another algorithm, or options of another one beside SEPO; those of a
+            critic without one, or those of groups beside it.
     """
+    _require_one_baseline(config)
     if config.algorithm == "sepo":
         if config.algorithm_kwargs:
             raise ValueError(
@@ -140,14 +182,11 @@ def require_one_method(config: Options) -> None:
                 f"itself ({', '.join(OF_SEPO)}); set them there, or choose another algorithm."
             )
         return
-    defaults = {field.name: field.default for field in fields(config)}  # type: ignore[arg-type]
-    for name in OF_SEPO:
-        value = vars(config)[name]
-        if value != defaults[name]:
-            raise ValueError(
-                f"{name}={value!r} is an option of sepo, but algorithm={config.algorithm!r}: give its own options as "
-                "algorithm_kwargs."
-            )
+    for name, value in _changed(config, OF_SEPO):
+        raise ValueError(
+            f"{name}={value!r} is an option of sepo, but algorithm={config.algorithm!r}: give its own options as "
+            "algorithm_kwargs."
+        )
 
 
 def chosen(option: str, value: str, table: Mapping[str, Any]) -> Any:
@@ -157,9 +196,31 @@ def chosen(option: str, value: str, table: Mapping[str, Any]) -> Any:
     return table[value]
 
 
+def _require_one_baseline(config: Options) -> None:
+    for name, value in _changed(config, OF_GROUPS if config.use_critic else OF_CRITIC):
+        if config.use_critic:
+            raise ValueError(
+                f"{name}={value!r} compares sequences of a group, which a critic replaces; leave it out, or set "
+                "use_critic=False."
+            )
+        raise ValueError(f"{name}={value!r} is an option of a critic, and there is none; set use_critic=True.")
+
+
+def _changed(config: Options, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """The options among `names` that are not as they are by default."""
+    defaults = {field.name: field.default for field in fields(config)}  # type: ignore[arg-type]
+    return ((name, vars(config)[name]) for name in names if vars(config)[name] != defaults[name])
+
+
+def _along_path(config: Options) -> bool:
+    """Whether values are read at all states of the path when it is collected."""
+    return config.gae_lambda != 1 or config.whiten_advantages
+
+
 def _sepo(config: Options, process: Process | None, sampler: Sampler | None) -> SEPO:
     kind = chosen("weight", config.weight, WEIGHTS)
-    weight: Weight = kind() if kind is Unclipped else kind(config.epsilon, config.epsilon_high, config.delta)
+    of_clip = () if kind in (Unclipped, Reinforce) else (config.epsilon, config.epsilon_high, config.delta)
+    weight: Weight = kind(*of_clip)
     of_neighbours = chosen("neighbours", config.neighbours, NEIGHBOURS)
     neighbours: Neighbours = of_neighbours(config.snis_draws) if of_neighbours is SNIS else of_neighbours()
     return SEPO(_reading(config, process, sampler or build_sampler(config, process)), weight, neighbours)

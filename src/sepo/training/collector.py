@@ -2,10 +2,11 @@ r"""Collecting: prompts -> canvas -> rollout -> rewards -> returns -> advantages
 
     return from step j on = sum of weighted rewards - beta sum over steps k >= j of log(p / p_ref)(step k)
 
-then centred, then scaled. What lies behind step j is no consequence of it and would only add variance. The log-ratio is
-taken at all states of the path, once: the policy's part is the rollout's own, the reference is read there. With it in
-the return the gradient is that of E[R] - beta KL(path law || reference's), whose optimum for one token per step and a
-consistent reference is p_ref(x) exp(R(x) / beta) / Z.
+then centred, then scaled; with a critic, less the value of the state before step j. What lies behind step j is no
+consequence of it and would only add variance. The log-ratio is taken at all states of the path, once: the policy's part
+is the rollout's own, the reference is read there. With it in the return the gradient is that of
+E[R] - beta KL(path law || reference's), whose optimum for one token per step and a consistent reference is
+p_ref(x) exp(R(x) / beta) / Z.
 """
 
 from __future__ import annotations
@@ -25,12 +26,15 @@ from sepo.diffusion.rollout import MaskedPath, Rollout
 from sepo.diffusion.views import Reading, Views
 from sepo.objectives import Advantage, Credit, Objective
 from sepo.objectives.advantages import mean
+from sepo.objectives.baselines import MOST_FEATURES, revealed_tokens
 from sepo.objectives.returns import to_go
 from sepo.ops import Chance
 from sepo.record import concatenate
 from sepo.rewards import RewardError, Rewards, Scores, reward_metrics
 from sepo.samplers import KernelSampler, Sampler, roll, transitions_log_prob
+from sepo.training.crediting import ByCritic
 from sepo.training.experience import Experience, rollout_reading
+from sepo.training.kl_control import KLControl
 from sepo.training.prompts import Prompts, as_messages, completion_ids
 from sepo.training.reference import Reference
 from sepo.training.rows import Row, columns_of
@@ -61,7 +65,8 @@ class Collected:
 @dataclass(frozen=True)
 class Collector:
     """gather: a tensor of all processes, in order of rank; group: sequences per prompt; precision: the context in which
-    networks run here, so that policy and reference are read in the precision of the loss (bf16) and rewards are not.
+    networks run here, so that policy and reference are read in the precision of the loss (bf16) and rewards are not;
+    critic: makes the credit in place of the advantage's comparison.
     """
 
     policy: Denoiser
@@ -72,7 +77,8 @@ class Collector:
     prompts: Prompts
     seed: int
     group: int
-    beta: float = 0.0
+    control: KLControl = field(default_factory=lambda: KLControl(0.0))
+    critic: ByCritic | None = None
     reference: Reference | None = None
     gather: Callable[[Tensor], Tensor] = field(default=alone)
     precision: Callable[[], AbstractContextManager[Any]] = field(default=nullcontext)
@@ -113,10 +119,18 @@ class Collector:
         scores = self.rewards(prompts, completions, completion_ids(rollout), columns_of(rows), trainer_state)
         per_step = self.log_ratio(rollout)
         reward = scores.total.to(per_step)
-        returns = to_go(reward, per_step, self.beta)
-        credit = Credit(self._advantages(returns), reward, per_step.sum(1))
+        returns = to_go(reward, per_step, self.control.beta)
+        credit = self._credit(rollout, reward, per_step, returns)
         metrics = self._metrics(rollout, scores, credit.log_ratio, returns[:, 0])
         return Collected(list(groups), rollout, prompts, completions, scores, returns[:, 0], credit, metrics)
+
+    def _credit(self, rollout: Rollout, reward: Tensor, per_step: Tensor, returns: Tensor) -> Credit:
+        log_ratio = per_step.sum(1)
+        if self.critic is None:
+            return Credit(self._advantages(returns, rollout), reward, log_ratio)
+        price = self.control.beta * per_step
+        with self.precision(), evaluating(self.policy.network):
+            return self.critic(self.policy, rollout, reward, price, log_ratio, self.gather)
 
     def _canvas(self, rows: Sequence[Row]) -> Canvas:
         """As wide on all processes: what a group draws must not depend on the process that holds the longest row."""
@@ -163,17 +177,24 @@ class Collector:
 
     def _old(self, views: Views) -> Reading:
         found = self.objective.read(self.policy, views)
-        return found if self.objective.old_whole else Reading(found.log_prob)
+        return found if self.objective.old_whole else Reading(found.log_prob, value=found.value)
 
-    def _advantages(self, returns: Tensor) -> Tensor:
+    def _advantages(self, returns: Tensor, rollout: Rollout) -> Tensor:
         """Groups of a prompt stay on a process; without prompts all sequences of all processes are one group."""
         everyone = self.gather(self._as_long_everywhere(returns))
         size = self.group if self.prompts.conditional else len(everyone)
-        advantage = self.advantage(everyone, size)
+        advantage = self.advantage(everyone, size, self._features(rollout, everyone.shape[1]))
         if len(everyone) == len(returns):
             return advantage
         rank = torch.distributed.get_rank()
         return advantage[rank * len(returns) : (rank + 1) * len(returns), : returns.shape[1]]
+
+    def _features(self, rollout: Rollout, steps: int) -> Tensor | None:
+        """What is there before each step, of all processes, if the advantage asks for it and the alphabet is small."""
+        letters = self.policy.process.size - isinstance(rollout, MaskedPath)
+        if self.advantage.states is None or letters * rollout.x0.shape[1] > MOST_FEATURES:
+            return None
+        return revealed_tokens(rollout.map(self.gather), steps, letters)
 
     def _as_long_everywhere(self, returns: Tensor) -> Tensor:
         """Paths have as many steps as the longest of this process; what stands behind the last one is never used."""
@@ -196,6 +217,8 @@ class Collector:
         }
         if self.reference is not None:
             ours["kl"] = self.gather(log_ratio).mean().item()
+        if self.control.target is not None:
+            ours["beta"] = self.control.beta
         own = rollout.per_step(rollout.log_prob).sum(1)
         ours["entropy"] = self.gather(-own / free).mean().item()
         if taken := scores.metrics.keys() & ours.keys():

@@ -11,8 +11,16 @@ from typing import Any, ClassVar
 
 from transformers import TrainingArguments
 
-from sepo.training.building import build_advantage, build_objective, build_sampler, require_one_method
+from sepo.training.building import (
+    build_advantage,
+    build_critic,
+    build_objective,
+    build_sampler,
+    require_one_method,
+)
+from sepo.training.kl_control import KLControl
 from sepo.training.launch import require_unsharded
+from sepo.training.layout import Layout
 
 
 @dataclass
@@ -43,17 +51,28 @@ class SEPOConfig(TrainingArguments):
         delta: upper cap of the ratio; None: none.
         beta: reward per nat of path KL to the reference, in the return (TRL's beta is the weight of a per-token k3
             term).
+        target_kl: nats of path KL at which an adaptive beta, starting from beta, holds the policy; None: beta stays.
+        kl_gain: how fast beta adapts, per collection.
         path_kl_coef: weight of the closed-form path KL as a loss term, reward per nat.
         entropy_coef: weight of the path entropy, reward per nat.
         baseline: subtracted from returns: mean, leave_one_out or none.
+        state_baseline: also subtract what the state has already decided of the return, by regression on the tokens
+            that are there (small alphabets: at most 1,024 sites times letters).
         scale_rewards: divide by the standard deviation of the group, the batch, or none.
+        use_critic: values of states, learned by a head on the network, in place of the comparison within groups (PPO).
+        gae_lambda: of generalised advantages; 1: returns less values, at no evaluation; less: values of all states of
+            each path are read when it is collected.
+        vf_coef: weight of the value loss.
+        cliprange_value: how far a value may move from the old one, in reward, before its gradient stops; None: any
+            distance.
+        whiten_advantages: mean 0 and standard deviation 1 over a collection; reads the values of all states, too.
         reward_weights: one per reward function; None: all 1.
         reward_timeout: seconds a call of a reward may take; None: no limit.
         reward_retries: calls repeated after a failure or a timeout.
         non_finite_rewards: raise, or none: treat NaN and infinities as not applicable.
-        sync_ref_model: let the reference follow the policy.
-        ref_model_mixup_alpha: share of the policy in each move of the reference.
-        ref_model_sync_steps: optimizer steps between two moves.
+        sync_ref_model: let the reference follow the policy; else it stays what the policy was at first.
+        ref_model_mixup_alpha: share of the policy in each move of the reference; 1: a copy.
+        ref_model_sync_steps: optimizer steps between two moves; 1: an exponential moving average.
         disable_dropout: rollout and loss then see one policy.
         shuffle_dataset: a new order of the prompts in every epoch.
         num_generations_eval: sequences per prompt in evaluation; None: num_generations.
@@ -79,7 +98,7 @@ class SEPOConfig(TrainingArguments):
     sampler: str | None = None
     sampling_steps: int | None = None
     reading: str | None = None
-    states: int | None = 4
+    states: int | None = 16
     weight: str = "score"
     epsilon: float = 0.2
     epsilon_high: float | None = None
@@ -87,10 +106,18 @@ class SEPOConfig(TrainingArguments):
     neighbours: str = "local_softmax"
     snis_draws: int = 2
     beta: float = 0.0
+    target_kl: float | None = None
+    kl_gain: float = 0.1
     path_kl_coef: float = 0.0
     entropy_coef: float = 0.0
     baseline: str = "mean"
+    state_baseline: bool = True
     scale_rewards: str = "group"
+    use_critic: bool = False
+    gae_lambda: float = 1.0
+    vf_coef: float = 0.1
+    cliprange_value: float | None = None
+    whiten_advantages: bool = False
     reward_weights: list[float] | None = None
     reward_timeout: float | None = None
     reward_retries: int = 0
@@ -118,12 +145,14 @@ class SEPOConfig(TrainingArguments):
         build_sampler(self)
         build_objective(self)
         build_advantage(self)
+        build_critic(self)
 
     def _check(self) -> None:
         if self.beta < 0 or self.path_kl_coef < 0:
             raise ValueError(
                 f"beta={self.beta}, path_kl_coef={self.path_kl_coef}: must not be negative; 0 switches them off."
             )
+        KLControl(self.beta, self.target_kl, self.kl_gain)
         if self.max_completion_length < 1:
             raise ValueError(f"max_completion_length={self.max_completion_length}: must be at least 1 token.")
         if self.num_generations_eval is not None and self.num_generations_eval < 1:
@@ -142,3 +171,16 @@ class SEPOConfig(TrainingArguments):
             raise ValueError('save_completions=True writes parquet, which needs pyarrow: pip install "sepo[demo]".')
         if self.save_completions is None:
             self.save_completions = has_arrow
+
+
+def layout_of(args: SEPOConfig, world: int, rank: int) -> Layout:
+    """The sizes of a run on `world` processes, for one of them."""
+    return Layout(
+        micro=args.per_device_train_batch_size,
+        group=args.num_generations,
+        accumulation=args.gradient_accumulation_steps,
+        per_collection=args.steps_per_generation or args.gradient_accumulation_steps,
+        iterations=args.num_iterations,
+        world=world,
+        rank=rank,
+    )

@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from sepo.training.collector import Collector, alone
+from sepo.training.config import SEPOConfig
+from sepo.training.kl_control import KLControl
 from sepo.training.layout import Layout
 from sepo.training.rows import Rows, number_of
 
@@ -23,12 +25,16 @@ def require_rows(rows: Rows | None) -> None:
 
 
 def rewards_on(
-    rows: Rows, collector: Collector, layout: Layout, group: int, at_once: int, trainer_state: Any
+    rows: Rows, collector: Collector, layout: Layout, args: SEPOConfig, trainer_state: Any
 ) -> list[dict[str, float]]:
-    """Rewards by name and in total, one record per sequence: `group` sequences on each of this process's share of the
-    rows."""
+    """Rewards by name and in total, one record per sequence: num_generations_eval of them on each of this process's
+    share of the rows."""
+    group = args.num_generations_eval or args.num_generations
+    at_once = max(args.per_device_eval_batch_size // group, 1)
     seed = collector.seed + EVALUATION_SEED
-    quiet = replace(collector, seed=seed, group=group, gather=alone, reference=None, beta=0.0)
+    quiet = replace(
+        collector, seed=seed, group=group, gather=alone, reference=None, control=KLControl(0.0), critic=None
+    )
     mine = list(range(layout.rank, len(rows), layout.world))
     records: list[dict[str, float]] = []
     for start in range(0, len(mine), at_once):

@@ -18,6 +18,13 @@ from sepo.record import Record
 Batch = Record | Mapping[str, Tensor]
 
 
+ADVICE = (
+    "A lower learning_rate, max_grad_norm or a smaller epsilon usually helps; look at the rewards for outliers, and at "
+    "half precision."
+)
+"""For fine-tuning on rewards."""
+
+
 class NonFiniteError(ArithmeticError):
     """A loss or gradient is NaN or infinite; its micro-batches are saved beside the checkpoints."""
 

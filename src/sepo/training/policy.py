@@ -10,7 +10,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from sepo.diffusion.denoiser import Denoiser
+from sepo.diffusion.valued import Valued
 from sepo.models import FAMILIES, denoiser_for, family_of, innermost, load
+from sepo.models.adapters import adapter_around
+from sepo.models.critic import with_critic
 from sepo.objectives import Objective
 from sepo.rewards import RewardCalls, Rewards
 from sepo.training.config import SEPOConfig
@@ -41,6 +44,8 @@ def as_policy(
         policy = _adapted(policy, args, peft_config)
     if args.disable_dropout:
         freeze_dropout(policy.network)
+    if args.use_critic and not isinstance(policy.call, Valued):
+        policy = with_critic(policy, args.seed)
     if not in_a_family(policy):
         logger.warning(
             f"{type(policy.network).__name__} belongs to no family of sepo.models, so that its checkpoints hold the "
@@ -53,7 +58,7 @@ def reference_for(policy: Denoiser, args: SEPOConfig, objective: Objective, beta
     """None if nothing is compared with a reference: beta, in the return, is 0 and no term of the loss uses it."""
     if beta == 0 and not objective.uses_reference:
         return None
-    adapters = _has_adapters(policy.network)
+    adapters = adapter_around(policy.network) is not None
     if args.sync_ref_model:
         if adapters:
             raise ValueError(
@@ -115,11 +120,3 @@ def _adapted(policy: Denoiser, args: SEPOConfig, peft_config: Any) -> Denoiser:
     if args.gradient_checkpointing:
         policy.network.enable_input_require_grads()  # type: ignore[operator]
     return policy.on(get_peft_model(policy.network, peft_config))  # type: ignore[arg-type]
-
-
-def _has_adapters(network: nn.Module) -> bool:
-    try:
-        from peft import PeftModel
-    except ImportError:
-        return False
-    return isinstance(network, PeftModel)

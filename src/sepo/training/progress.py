@@ -1,6 +1,7 @@
 """Progress: what a run knows beside its weights and what transformers keeps.
 
-Its place in the stream of experience, the log line that is open, the evaluations counted, and a reference that moves.
+Its place in the stream of experience, the log line that is open, the evaluations counted, what a nat costs by now, and
+a reference that moves.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from safetensors.torch import load_file, load_model, save_file, save_model
 
 from sepo.diffusion.denoiser import Meter
 from sepo.runs import Completions, RunFolder, completion_steps, read_completions, write_completions
+from sepo.training.kl_control import KLControl
 from sepo.training.ledger import Ledger
 from sepo.training.reference import Reference
 from sepo.training.stream import ExperienceStream
@@ -28,6 +30,7 @@ class Progress:
     stream: ExperienceStream
     meter: Meter
     reference: Reference | None
+    control: KLControl
     ledger: Ledger = field(default_factory=Ledger)
     losses: Ledger = field(default_factory=Ledger)
     unshown: Completions | None = None
@@ -35,6 +38,7 @@ class Progress:
     def restart(self) -> None:
         """A new run: from the first prompt, with nothing noted."""
         self.stream.restart()
+        self.control.restart()
         self.ledger.settle()
         self.losses.settle()
         self.unshown = None
@@ -49,6 +53,7 @@ class Progress:
             "ledger": self.ledger.state(),
             "losses": self.losses.state(),
             "meter": asdict(self.meter),
+            "beta": self.control.beta,
         }
         save_file(tensors, folder / f"stream_{rank}.safetensors")
         (folder / f"stream_{rank}.json").write_text(json.dumps(state))
@@ -68,6 +73,7 @@ class Progress:
         self.stream.restore(state["position"], load_file(folder / f"stream_{rank}.safetensors"))
         self.ledger.restore(state["ledger"])
         self.losses.restore(state["losses"])
+        self.control.restore(state.get("beta", self.control.beta))
         self.meter.evaluations = state["meter"]["evaluations"]
         self.meter.with_gradient = state["meter"]["with_gradient"]
         if self.reference is not None and self.reference.network is not None:

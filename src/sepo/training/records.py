@@ -8,6 +8,7 @@ from typing import Any
 
 from sepo.runs import Completions, RunFolder, print_completions, write_completions
 from sepo.training.collector import Collected
+from sepo.training.config import SEPOConfig
 
 
 def completions_table(collected: Collected) -> Completions:
@@ -49,6 +50,13 @@ class Showcase:
     rows: int | None
     main: bool
     gather: Callable[[list[Any]], list[Any]]
+
+    @staticmethod
+    def of(args: SEPOConfig, run: RunFolder, main: bool, gather: Callable[[list[Any]], list[Any]]) -> Showcase:
+        """As the options say."""
+        return Showcase(
+            run, bool(args.save_completions), args.log_completions, args.num_completions_to_print, main, gather
+        )
 
     def whole(self, mine: Completions | None) -> Completions | None:
         """The collection of all processes; None if it is not to be shown. To be called by all of them."""

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from sepo.diffusion.denoiser import Denoiser, evaluating
+from sepo.models.adapters import adapter_around
 
 
 @runtime_checkable
@@ -51,7 +52,13 @@ class AdaptersOff:
 
     @contextmanager
     def policy(self, like: Denoiser) -> Iterator[Denoiser]:
-        with evaluating(like.network), like.network.disable_adapter():  # type: ignore[operator]
+        adapted = adapter_around(like.network)
+        if adapted is None:
+            raise ValueError(
+                f"AdaptersOff is a reference for a network with PEFT adapters, and {type(like.network).__name__} has "
+                "none; give a peft_config, or Frozen.of(network)."
+            )
+        with evaluating(like.network), adapted.disable_adapter():
             yield like
 
 
@@ -59,7 +66,8 @@ class AdaptersOff:
 class Synced:
     """A copy that moves towards the policy:
 
-    reference <- alpha policy + (1 - alpha) reference, every `steps` steps (TRL's names).
+    reference <- alpha policy + (1 - alpha) reference, every `steps` steps (TRL's names). With steps=1 that is an
+    exponential moving average of decay 1 - alpha, with alpha=1 a copy that is renewed.
     """
 
     network: nn.Module

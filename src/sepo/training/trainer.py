@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 
 from sepo.diffusion.denoiser import Denoiser
 from sepo.models import tokenizer_for
+from sepo.models.critic import ActorWithCritic, load_critic
 from sepo.objectives import Advantage, Objective
 from sepo.objectives.algorithm import Algorithm
 from sepo.runs import RunFolder
@@ -23,11 +24,11 @@ from sepo.training.building import build_parts
 from sepo.training.callbacks import FollowPolicy, StopOnInterrupt, TimeSteps, WriteMetrics
 from sepo.training.checkpoint import asked_for, checkpoint_folder, open_folder, write_model, writing
 from sepo.training.collector import Collected, Collector, alone
-from sepo.training.config import SEPOConfig
+from sepo.training.config import SEPOConfig, layout_of
 from sepo.training.evaluation import require_rows, rewards_on
-from sepo.training.finite import FiniteGuard
+from sepo.training.finite import ADVICE, FiniteGuard
+from sepo.training.kl_control import KLControl
 from sepo.training.launch import require_one_device
-from sepo.training.layout import Layout
 from sepo.training.ledger import Ledger
 from sepo.training.policy import as_policy, in_a_family, lengths_of, reference_for, rewards_for
 from sepo.training.progress import Progress
@@ -36,11 +37,6 @@ from sepo.training.records import Showcase, completions_table
 from sepo.training.reference import Reference, Synced
 from sepo.training.rows import Rows
 from sepo.training.stream import ExperienceStream
-
-ADVICE = (
-    "A lower learning_rate, max_grad_norm or a smaller epsilon usually helps; look at the rewards for outliers, and at "
-    "half precision."
-)
 
 
 class SEPOTrainer(Trainer):
@@ -110,7 +106,8 @@ class SEPOTrainer(Trainer):
             prompts=self._prompts(train_dataset, policy),
             seed=args.seed,
             group=args.num_generations,
-            beta=parts.beta,
+            control=KLControl(parts.beta, args.target_kl, args.kl_gain),
+            critic=parts.critic,
             reference=self.reference,
             gather=self._gather if self.accelerator.num_processes > 1 else alone,
             precision=lambda: self.accelerator.autocast(),
@@ -120,15 +117,7 @@ class SEPOTrainer(Trainer):
         self._add_callbacks(policy)
 
     def _prepare_stream(self, args: SEPOConfig, rows: Rows | None) -> None:
-        layout = Layout(
-            micro=args.per_device_train_batch_size,
-            group=args.num_generations,
-            accumulation=args.gradient_accumulation_steps,
-            per_collection=args.steps_per_generation or args.gradient_accumulation_steps,
-            iterations=args.num_iterations,
-            world=self.accelerator.num_processes,
-            rank=self.accelerator.process_index,
-        )
+        layout = layout_of(args, self.accelerator.num_processes, self.accelerator.process_index)
         if rows is None and args.max_steps <= 0:
             raise ValueError(
                 "Without a train_dataset there are no epochs: set max_steps to the number of optimizer steps."
@@ -136,15 +125,9 @@ class SEPOTrainer(Trainer):
         self.collector.require_comparison(layout.groups, layout.micro)
         state = lambda: self.state  # noqa: E731 (a new one in every run)
         self.stream = ExperienceStream(self.collector, layout, rows, args.shuffle_dataset, self._note, state)
-        self.progress = Progress(self.stream, self.collector.policy.meter, self.reference)
-        self.showcase = Showcase(
-            self.run_folder,
-            saving=bool(args.save_completions),
-            printing=args.log_completions,
-            rows=args.num_completions_to_print,
-            main=self.accelerator.is_main_process,
-            gather=self._gather_objects,
-        )
+        self.progress = Progress(self.stream, self.collector.policy.meter, self.reference, self.collector.control)
+        main = self.accelerator.is_main_process
+        self.showcase = Showcase.of(args, self.run_folder, main, self._gather_objects)
 
     def _add_callbacks(self, policy: Denoiser) -> None:
         self.interrupt = StopOnInterrupt(self._on_any_process)
@@ -236,6 +219,7 @@ class SEPOTrainer(Trainer):
 
     def _note(self, collected: Collected) -> None:
         self.progress.ledger.note(collected.metrics)
+        self.collector.control.hear(collected.metrics.get("kl", 0.0))
         self.progress.unshown = completions_table(collected)
 
     # ------------------------------------------------------------------------------------------------ checkpoints
@@ -257,6 +241,21 @@ class SEPOTrainer(Trainer):
         elif self.args.should_save:
             write_model(self.policy, output_dir or self.run_folder.path, self.processing_class, self.args)
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """The network as ever, then its critic."""
+        network = self.policy.network
+        if not isinstance(network, ActorWithCritic):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        super()._load_from_checkpoint(resume_from_checkpoint, network.actor)
+        load_critic(network, Path(resume_from_checkpoint))
+
+    def _load_best_model(self) -> None:
+        if isinstance(self.policy.network, ActorWithCritic):
+            self._load_from_checkpoint(str(self.state.best_model_checkpoint))
+        else:
+            super()._load_best_model()
+
     # ------------------------------------------------------------------------------------------------- evaluation
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -274,11 +273,9 @@ class SEPOTrainer(Trainer):
             parts = [self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}") for name, part in rows.items()]
             return {name: value for part in parts for name, value in part.items()}
         require_rows(rows)
-        group = self.args.num_generations_eval or self.args.num_generations
-        at_once = max(self.args.per_device_eval_batch_size // group, 1)
         prompts = self._prompts(rows, self.policy) if rows[0] else self.collector.prompts
         collector = replace(self.collector, prompts=prompts)
-        totals = rewards_on(rows, collector, self.stream.layout, group, at_once, self.state)
+        totals = rewards_on(rows, collector, self.stream.layout, self.args, self.state)
         means = Ledger.mean_of(self._gather_objects(totals))
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
         self.log(metrics)
