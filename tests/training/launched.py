@@ -33,6 +33,11 @@ CASES: dict[str, dict[str, Any]] = {
     "synced": {"sync_ref_model": True, "ref_model_sync_steps": 2, "beta": 0.05, "rows": 6},
     "checkpointing": {"gradient_checkpointing": True, "rows": 6},
     "lora": {"beta": 0.05, "rows": 6, "lora": True},
+    "critic": {"use_critic": True, "beta": 0.05, "num_iterations": 2, "cliprange_value": 0.2, "rows": 6},
+    "critic along the path": {"use_critic": True, "gae_lambda": 0.9, "whiten_advantages": True, "beta": 0.05},
+    "critic checkpointing": {"use_critic": True, "gradient_checkpointing": True, "rows": 6},
+    "critic lora": {"use_critic": True, "beta": 0.05, "rows": 6, "lora": True},
+    "target": {"beta": 0.05, "target_kl": 0.02, "kl_gain": 1.0},
     "evaluated": {"rows": 6, "eval_dataset": clues(5), "eval_strategy": "steps", "eval_steps": 2},
 }
 

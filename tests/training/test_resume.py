@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from sepo.models.critic import CRITIC
 from sepo.runs import RunFolder, completion_steps, read_completions
 from sepo.training.checkpoint import last_complete
 from tests.training.toys import clues, lines, ones, optimizer_state, same, text_policy, tokenizer, trainer, weights
@@ -45,7 +46,8 @@ def rollouts(folder: Path) -> list[tuple]:
 def same_run(first: Path, second: Path, step: int) -> None:
     """Weights, optimizer and scheduler, log lines and rollouts."""
     one, other = (folder / f"checkpoint-{step}" for folder in (first, second))
-    assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+    for name in ("model.safetensors", *(path.name for path in one.glob(CRITIC))):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
     assert same(optimizer_state(one), optimizer_state(other))
     assert torch.load(one / "scheduler.pt", weights_only=True) == torch.load(other / "scheduler.pt", weights_only=True)
     assert lines(first) == lines(second)
@@ -61,6 +63,10 @@ CASES = {
     "several steps of a collection": {"num_iterations": 2, "steps_per_generation": 2, "logging_steps": 5},
     "fresh masks": {"reading": "fresh_masks", "num_iterations": 2},
     "synced reference": {"sync_ref_model": True, "ref_model_sync_steps": 2},
+    "moving average": {"sync_ref_model": True, "ref_model_sync_steps": 1, "ref_model_mixup_alpha": 0.2},
+    "critic": {"use_critic": True, "num_iterations": 2, "cliprange_value": 0.05, "weight": "ppo"},
+    "critic along the path": {"use_critic": True, "gae_lambda": 0.9, "whiten_advantages": True, "num_iterations": 3},
+    "target of the KL": {"target_kl": 0.02, "kl_gain": 1.0, "num_iterations": 2},
     "dropout": {"disable_dropout": False},
     "sparse log lines": {"logging_steps": 4, "num_iterations": 4},
 }
