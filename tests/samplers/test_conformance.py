@@ -18,7 +18,18 @@ from sepo.evaluation.exact import first_hitting_law, kernel_law, total_variation
 from sepo.evaluation.objectives import left_to_right_law
 from sepo.evaluation.worlds import Law, World, ideal_uniform, markov_chain, tabular
 from sepo.ops import Chance
-from sepo.samplers import SAMPLERS, Ancestral, FirstHitting, LeftToRight, Sampler, TauLeaping, roll
+from sepo.samplers import (
+    SAMPLERS,
+    Ancestral,
+    FirstHitting,
+    Gibbs,
+    LeftToRight,
+    PredictorCorrector,
+    ReMDM,
+    Sampler,
+    TauLeaping,
+    roll,
+)
 from tests.worlds import SMALL, denoisers, deviations
 
 DATA = markov_chain(SMALL, seed=1)
@@ -27,13 +38,14 @@ DATA = markov_chain(SMALL, seed=1)
 @dataclass(frozen=True)
 class Claim:
     """make: the sampler with this many steps; law: enumerated; order: its error is O(steps^-order), none if 0;
-    caches: rows in which nothing appears are not evaluated."""
+    caches: rows in which nothing appears are not evaluated; regular: that order is seen from 32 steps on."""
 
     make: Callable[[int], Sampler]
     law: Callable[[int, Denoiser, World], Law]
     order: int
     processes: tuple[str, ...] = ("absorbing", "uniform")
     caches: bool = True
+    regular: bool = True
 
 
 CLAIMS = {
@@ -56,11 +68,34 @@ CLAIMS = {
         order=1,
         caches=False,
     ),
+    "predictor_corrector": Claim(
+        lambda steps: PredictorCorrector(steps, 1, 0.1, from_time=0.5),
+        lambda steps, policy, world: kernel_law(PredictorCorrector(steps, 1, 0.1, from_time=0.5), policy, world),
+        order=1,
+        caches=False,
+        regular=False,
+    ),
+    "remdm": Claim(
+        lambda steps: ReMDM(steps, 0.1),
+        lambda steps, policy, world: kernel_law(ReMDM(steps, 0.1), policy, world),
+        order=1,
+        processes=("absorbing",),
+        caches=False,
+        regular=False,
+    ),
+    "gibbs": Claim(
+        lambda steps: Gibbs(sweeps=1.0),
+        lambda steps, policy, world: first_hitting_law(policy, world),
+        order=0,
+        processes=("absorbing",),
+        caches=False,
+    ),
 }
 
 ROWS = [(name, process) for name, claim in CLAIMS.items() for process in claim.processes]
 every = pytest.mark.parametrize(("name", "process"), ROWS)
 absorbing = pytest.mark.parametrize("name", CLAIMS)
+filling = pytest.mark.parametrize("name", [name for name, claim in CLAIMS.items() if not claim.make(3).revisits])
 
 
 def ideal(process: str, world: World = SMALL, law: Law = DATA) -> Denoiser:
@@ -110,7 +145,7 @@ def test_the_error_of_the_ideal_denoiser_halves_when_the_steps_double(name: str,
         assert max(errors) < 1e-12
     else:
         for coarse, fine in pairwise(errors):
-            assert coarse / fine == pytest.approx(2**claim.order, rel=0.06)
+            assert coarse / fine == pytest.approx(2**claim.order, rel=0.06 if claim.regular else 0.3)
         assert errors[-1] < 0.01
 
 
@@ -158,7 +193,7 @@ def test_a_rows_draws_do_not_depend_on_the_batch_it_travels_in(name: str, proces
             assert torch.equal(alone.times, together.times[part, : alone.steps])
 
 
-@absorbing
+@filling
 @pytest.mark.parametrize("kind", ["ideal", "noisy", "arbitrary"])
 def test_log_prob_of_a_rollout_is_that_of_its_path_read_again(name: str, kind: str) -> None:
     policy = denoisers(SMALL)[kind]
@@ -168,7 +203,7 @@ def test_log_prob_of_a_rollout_is_that_of_its_path_read_again(name: str, kind: s
     assert (path.log_prob < 0).all()
 
 
-@absorbing
+@filling
 def test_order_and_times_say_when_each_site_was_read(name: str) -> None:
     policy = Denoiser(Recorder(4), SMALL.absorbing(), Recorder.call)
     path = roll(CLAIMS[name].make(6), policy, Canvas.blank(40, 3), Chance.of(0, 40))
@@ -187,7 +222,7 @@ def test_order_and_times_say_when_each_site_was_read(name: str) -> None:
         assert (tuple(state.tolist()), sigma[row, step].item()) in read
 
 
-@absorbing
+@filling
 def test_evaluations_are_counted_and_only_rows_that_change_are_evaluated(name: str) -> None:
     policy = ideal("absorbing")
     free = torch.tensor([[True, True, True], [False, True, False]]).repeat(30, 1)

@@ -3,7 +3,10 @@
 from sepo.samplers.ancestral import Ancestral
 from sepo.samplers.base import KernelSampler, Move, Sampler, roll, transitions_log_prob
 from sepo.samplers.first_hitting import FirstHitting
+from sepo.samplers.gibbs import Gibbs
 from sepo.samplers.left_to_right import LeftToRight
+from sepo.samplers.predictor_corrector import PredictorCorrector
+from sepo.samplers.remdm import ReMDM
 from sepo.samplers.tau_leaping import TauLeaping
 
 SAMPLERS: dict[str, type] = {
@@ -11,15 +14,21 @@ SAMPLERS: dict[str, type] = {
     "left_to_right": LeftToRight,
     "ancestral": Ancestral,
     "tau_leaping": TauLeaping,
+    "predictor_corrector": PredictorCorrector,
+    "remdm": ReMDM,
+    "gibbs": Gibbs,
 }
 
 __all__ = [
     "SAMPLERS",
     "Ancestral",
     "FirstHitting",
+    "Gibbs",
     "KernelSampler",
     "LeftToRight",
     "Move",
+    "PredictorCorrector",
+    "ReMDM",
     "Sampler",
     "TauLeaping",
     "roll",

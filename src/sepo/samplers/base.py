@@ -143,8 +143,16 @@ def _check_drawn(log_prob: Tensor) -> None:
         )
 
 
-def resample(sampler: KernelSampler, policy: Denoiser, canvas: Canvas, chance: Chance) -> Iterator[Move]:
-    """Draws every free site from the kernel, step by step."""
+def resample(
+    sampler: KernelSampler,
+    policy: Denoiser,
+    canvas: Canvas,
+    chance: Chance,
+    times: Float[Tensor, " steps"] | None = None,
+) -> Iterator[Move]:
+    """Draws every free site from the kernel, step by step. times: of the steps; None: an even grid from 1."""
+    if times is None:
+        times = 1 - torch.arange(sampler.steps, device=canvas.tokens.device) / sampler.steps
     move = start(policy, canvas, chance)
     yield move
     for index in range(sampler.steps):
@@ -152,5 +160,5 @@ def resample(sampler: KernelSampler, policy: Denoiser, canvas: Canvas, chance: C
         law = sampler.kernel(policy, move.x, step, canvas.attend)
         x = torch.where(canvas.free, draw(law, chance.uniform(move.x.shape[1])), move.x)
         log_prob = pick(law, x).log().masked_fill(~canvas.free, 0.0)
-        move = Move(x, (1 - step / sampler.steps).to(move.t.dtype), log_prob)
+        move = Move(x, times[step].to(move.t.dtype), log_prob)
         yield move
