@@ -70,7 +70,7 @@ def test_finetune_logs_the_metrics_that_the_reward_does_not_see(finetuned):
 def test_judging_is_no_part_of_the_evaluations_of_training(finetuned):
     summary = json.loads((finetuned / "summary.json").read_text())
     rollouts = reference = 2 * 8 * 6
-    read = 2 * 8 * 4
+    read = 2 * 8 * 6
     assert summary["network_evaluations"] == rollouts + reference + read
 
 

@@ -77,7 +77,7 @@ def test_scale_rewards_may_be_a_truth_value_as_in_trl(tmp_path):
 @pytest.mark.parametrize(
     ("option", "value", "known"),
     [
-        ("sampler", "confidence", "first_hitting, left_to_right, ancestral, tau_leaping"),
+        ("sampler", "confidence", "first_hitting, left_to_right, ancestral, tau_leaping, predictor_corrector, remdm, gibbs"),
         ("reading", "next-site", "next_site, all_sites, fresh_masks"),
         ("weight", "grpo", "score, ppo, unclipped"),
         ("baseline", "median", "mean, leave_one_out, none"),

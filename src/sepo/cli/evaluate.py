@@ -12,10 +12,9 @@ from sepo.cli.errors import UsageError
 from sepo.cli.grammar import Grammar, Group
 from sepo.cli.judging import Judge
 from sepo.cli.naming import reward_named, task_named
-from sepo.cli.opening import best_device, model_named
+from sepo.cli.opening import best_device, chosen_sampler, model_named
 from sepo.cli.parsing import parse
 from sepo.cli.rows import read_rows
-from sepo.cli.sample import sampler_named
 from sepo.cli.samples import path_kl
 from sepo.diffusion.denoiser import Denoiser
 from sepo.evaluation.bounds import held_out_bound
@@ -43,7 +42,8 @@ class Evaluate:
         heldout: data for the bound in place of the task's, in the same forms.
         reference: folder or hub id of a model that the path KL is measured to; null: it is not.
         num: samples in all; the prompts are gone through as often as that takes.
-        sampler: first_hitting, ancestral or tau_leaping.
+        sampler: as of `sepo sample`; null: first_hitting for masks, ancestral for other processes.
+        sampler_kwargs: options of that sampler.
         steps: network evaluations per sample at most; null: one site per step (first_hitting), 128 (others).
         bound_draws: noise levels per sequence in the bound; 0: no bound.
         seed: of all chance.
@@ -61,7 +61,8 @@ class Evaluate:
     heldout: str | None = None
     reference: str | None = None
     num: int = 256
-    sampler: str = "first_hitting"
+    sampler: str | None = None
+    sampler_kwargs: dict[str, Any] | None = None
     steps: int | None = None
     bound_draws: int = 8
     seed: int = 0
@@ -124,7 +125,7 @@ def worth(policy: Denoiser, what: Evaluate, task: Task | None, tokenizer: Any) -
     names = [what.reward] if isinstance(what.reward, str) else what.reward or []
     functions = [reward_named(name) for name in names] or [task.reward if task is not None else None]
     prompts = prompts_for(rows, tokenizer, what.max_completion_length, policy.length, lengths_of(policy))
-    sampler = sampler_named(what.sampler, what.steps)
+    sampler = chosen_sampler(policy, what.sampler, what.steps, what.sampler_kwargs)
     judged = Judge(prompts, rows, sampler, Rewards.of(functions).to(policy.device), task, what.num, what.seed)(policy)
     found: dict[str, Any] = {"samples": len(judged.samples), "reward": judged.reward}
     if len(judged.rewards) > 1:

@@ -13,6 +13,7 @@ from sepo import recipes
 from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.process import PROCESSES, Absorbing, Uniform
 from sepo.models import FAMILIES, as_denoiser, family_of, load
+from sepo.samplers import Sampler, sampler_named
 
 
 def model_named(name: str, device: str | None = None, **options: Any) -> Denoiser:
@@ -27,6 +28,14 @@ def model_named(name: str, device: str | None = None, **options: Any) -> Denoise
                 if Path(str(recipes.read(recipe, command).options.get("output_dir"))) == Path(name):
                     raise ValueError(f"There is no model {name!r} yet: `sepo {command} {recipe}` makes it.")
     return load(name, device, **options)
+
+
+def chosen_sampler(
+    policy: Denoiser, name: str | None, steps: int | None, options: Mapping[str, Any] | None = None
+) -> Sampler:
+    """The sampler that was named; by default one site per step for masks, ancestral for other processes."""
+    usual = "first_hitting" if isinstance(policy.process, Absorbing) else "ancestral"
+    return sampler_named(name or usual, steps, options)
 
 
 def adapter(asked: bool | Mapping[str, Any] | None, policy: Denoiser) -> Any:

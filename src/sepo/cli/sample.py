@@ -11,13 +11,12 @@ from sepo.cli.console import prepare, say, seconds
 from sepo.cli.errors import UsageError
 from sepo.cli.grammar import Grammar, Group
 from sepo.cli.naming import task_named
-from sepo.cli.opening import best_device, model_named
+from sepo.cli.opening import best_device, chosen_sampler, model_named
 from sepo.cli.parsing import parse
 from sepo.cli.rows import Row, read_prompts
 from sepo.cli.samples import Samples, draw_samples, rows_for
 from sepo.cli.writing import as_lines, require_writable, write_samples
 from sepo.models import tokenizer_for
-from sepo.samplers import SAMPLERS, Sampler
 from sepo.tasks import Task
 from sepo.training.policy import lengths_of
 from sepo.training.prompts import prompts_for
@@ -32,8 +31,11 @@ class Sample:
         num: samples; with prompts, samples of each.
         prompts: a file of prompts: txt with one per line, csv, json, jsonl or parquet; or one prompt as it is. Of a
             model without tokenizer they are rows with "tokens" and "free". null: no prompts.
-        sampler: first_hitting, ancestral or tau_leaping.
-        steps: network evaluations per sample at most; null: one site per step (first_hitting), 128 (others).
+        sampler: first_hitting, left_to_right, ancestral, tau_leaping, predictor_corrector (the gradient flow), remdm
+            or gibbs; null: first_hitting for masks, ancestral for other processes.
+        sampler_kwargs: options of that sampler, as --sampler_kwargs.corrector_steps 2.
+        steps: network evaluations per sample at most (of the predictor); null: one site per step (first_hitting,
+            left_to_right), 64 or 128 (others).
         seed: of all chance; the same seed draws the same samples, whatever the batch.
         max_completion_length: free sites behind a text prompt.
         length: of a sample without prompt; null: the model's own.
@@ -47,7 +49,8 @@ class Sample:
     model: str | None = None
     num: int = 16
     prompts: str | None = None
-    sampler: str = "first_hitting"
+    sampler: str | None = None
+    sampler_kwargs: dict[str, Any] | None = None
     steps: int | None = None
     seed: int = 0
     max_completion_length: int = 256
@@ -108,18 +111,8 @@ def sampled(name: str, what: Sample, task: Task | None) -> Samples:
         rows = [row for row in rows for _ in range(what.num)]
     prompts = prompts_for(rows, tokenizer, what.max_completion_length, what.length or policy.length, lengths_of(policy))
     number = what.num if what.prompts is None else len(rows)
-    sampler = sampler_named(what.sampler, what.steps)
+    sampler = chosen_sampler(policy, what.sampler, what.steps, what.sampler_kwargs)
     return draw_samples(policy, sampler, prompts, rows_for(rows, number), what.seed, what.batch_size)
-
-
-def sampler_named(name: str, steps: int | None) -> Sampler:
-    """
-    Raises:
-        ValueError: there is no such sampler.
-    """
-    if name not in SAMPLERS:
-        raise ValueError(f"sampler={name!r}: choose one of {', '.join(SAMPLERS)}.")
-    return SAMPLERS[name]() if steps is None else SAMPLERS[name](steps)
 
 
 def prompts_named(name: str) -> Sequence[Row]:

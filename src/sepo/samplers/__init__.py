@@ -5,19 +5,10 @@ from sepo.samplers.base import KernelSampler, Move, Sampler, roll, transitions_l
 from sepo.samplers.first_hitting import FirstHitting
 from sepo.samplers.gibbs import Gibbs
 from sepo.samplers.left_to_right import LeftToRight
+from sepo.samplers.naming import SAMPLERS, sampler_named
 from sepo.samplers.predictor_corrector import PredictorCorrector
 from sepo.samplers.remdm import ReMDM
 from sepo.samplers.tau_leaping import TauLeaping
-
-SAMPLERS: dict[str, type] = {
-    "first_hitting": FirstHitting,
-    "left_to_right": LeftToRight,
-    "ancestral": Ancestral,
-    "tau_leaping": TauLeaping,
-    "predictor_corrector": PredictorCorrector,
-    "remdm": ReMDM,
-    "gibbs": Gibbs,
-}
 
 __all__ = [
     "SAMPLERS",
@@ -32,5 +23,6 @@ __all__ = [
     "Sampler",
     "TauLeaping",
     "roll",
+    "sampler_named",
     "transitions_log_prob",
 ]

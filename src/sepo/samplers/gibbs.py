@@ -22,7 +22,7 @@ from sepo.typing import Tokens
 
 @dataclass(frozen=True)
 class Gibbs:
-    """steps: of `FirstHitting`, None: one site each; sweeps: corrections after it, as a share of each row's free sites."""
+    """steps: of `FirstHitting`, None: one site each; sweeps: corrections after it, as a share of the row's sites."""
 
     steps: int | None = None
     sweeps: float = 1.0

@@ -16,7 +16,7 @@ from sepo.objectives.baselines import StateRegression
 from sepo.objectives.neighbours import NEIGHBOURS, SNIS, Neighbours
 from sepo.objectives.readings import FIXED, READINGS, AllSites, NextSite, Transitions, Where
 from sepo.objectives.weights import WEIGHTS, Reinforce, Weight
-from sepo.samplers import SAMPLERS, KernelSampler, Sampler
+from sepo.samplers import KernelSampler, Sampler, sampler_named
 from sepo.training.crediting import ByCritic
 
 OF_SEPO = (
@@ -38,6 +38,7 @@ class Options(Protocol):
     algorithm: str
     algorithm_kwargs: Any
     sampler: str | None
+    sampler_kwargs: Any
     sampling_steps: int | None
     reading: str | None
     states: int | None
@@ -114,8 +115,8 @@ def build_sampler(config: Options, process: Process | None = None, algorithm: Al
         )
     of_masks = process is None or isinstance(process, Absorbing)
     name = config.sampler or asked or ("first_hitting" if of_masks else "ancestral")
-    kind = chosen("sampler", name, SAMPLERS)
-    return kind() if config.sampling_steps is None else kind(config.sampling_steps)
+    options: Any = config.sampler_kwargs or {}
+    return sampler_named(name, config.sampling_steps, options)
 
 
 def build_objective(

@@ -36,8 +36,9 @@ class SEPOConfig(TrainingArguments):
         algorithm: sepo, or another published method by its name, such as espo; the options reading, states, weight,
             epsilon, epsilon_high, delta, neighbours, baseline and scale_rewards are then its own.
         algorithm_kwargs: options of that method, as {"epsilon": 0.1}.
-        sampler: first_hitting, left_to_right, ancestral or tau_leaping; None: what the algorithm asks for, else
-            first_hitting for masks and ancestral for other processes.
+        sampler: first_hitting, left_to_right, ancestral, tau_leaping, predictor_corrector, remdm or gibbs; None: what
+            the algorithm asks for, else first_hitting for masks and ancestral for other processes.
+        sampler_kwargs: options of that sampler, as {"corrector_steps": 2}.
         sampling_steps: network evaluations per rollout at most; None: one site per step (first_hitting), 128 (others).
         reading: where log-probabilities are read: next_site, all_sites, merged, fresh_masks, left_to_right,
             masked_conditionals, fresh_noise, raw_logits, clean_score or transitions; None: next_site for paths that
@@ -85,6 +86,7 @@ class SEPOConfig(TrainingArguments):
         *TrainingArguments._VALID_DICT_FIELDS,
         "model_init_kwargs",
         "algorithm_kwargs",
+        "sampler_kwargs",
     ]
 
     learning_rate: float = 1e-5
@@ -96,6 +98,7 @@ class SEPOConfig(TrainingArguments):
     algorithm: str = "sepo"
     algorithm_kwargs: dict[str, Any] | str | None = None
     sampler: str | None = None
+    sampler_kwargs: dict[str, Any] | str | None = None
     sampling_steps: int | None = None
     reading: str | None = None
     states: int | None = 16

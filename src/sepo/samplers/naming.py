@@ -1,0 +1,44 @@
+"""Samplers by name, with their options: the door for command lines and configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from sepo.samplers.ancestral import Ancestral
+from sepo.samplers.base import Sampler
+from sepo.samplers.first_hitting import FirstHitting
+from sepo.samplers.gibbs import Gibbs
+from sepo.samplers.left_to_right import LeftToRight
+from sepo.samplers.predictor_corrector import PredictorCorrector
+from sepo.samplers.remdm import ReMDM
+from sepo.samplers.tau_leaping import TauLeaping
+
+SAMPLERS: dict[str, type] = {
+    "first_hitting": FirstHitting,
+    "left_to_right": LeftToRight,
+    "ancestral": Ancestral,
+    "tau_leaping": TauLeaping,
+    "predictor_corrector": PredictorCorrector,
+    "remdm": ReMDM,
+    "gibbs": Gibbs,
+}
+
+
+def sampler_named(name: str, steps: int | None = None, options: Mapping[str, Any] | None = None) -> Sampler:
+    """steps: the first option of every sampler, None: its default; options: the others, by name.
+
+    Raises:
+        ValueError: there is no such sampler, or it has no such option.
+    """
+    if name not in SAMPLERS:
+        raise ValueError(f"sampler={name!r}: choose one of {', '.join(SAMPLERS)}.")
+    first, *others = (field.name for field in fields(SAMPLERS[name]))
+    unknown = sorted(set(options or {}) - set(others))
+    if unknown:
+        raise ValueError(
+            f"sampler_kwargs holds {unknown[0]!r}, which {name} does not have; beside the number of steps its options "
+            f"are: {', '.join(others) or 'none'}."
+        )
+    return SAMPLERS[name](**({} if steps is None else {first: steps}), **(options or {}))
