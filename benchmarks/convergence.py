@@ -44,7 +44,7 @@ TUNING_SEED = 1000
 class Settings:
     """budget: network evaluations of a run; batch: sequences per collection; updates: on each of them."""
 
-    budget: int = 300_000
+    budget: int = 100_000
     batch: int = 64
     updates: int = 2
 
