@@ -33,7 +33,7 @@ class ActorCritic(Objective):
     """
 
     objective: Objective
-    vf_coef: float = 0.1
+    vf_coef: float = 0.5
     cliprange_value: float | None = None
     collected: bool = False
 

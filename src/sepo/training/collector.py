@@ -191,10 +191,10 @@ class Collector:
 
     def _features(self, rollout: Rollout, steps: int) -> Tensor | None:
         """What is there before each step, of all processes, if the advantage asks for it and the alphabet is small."""
-        letters = self.policy.process.size - isinstance(rollout, MaskedPath)
+        letters = self.policy.process.size  # the mask may be any id of them
         if self.advantage.states is None or letters * rollout.x0.shape[1] > MOST_FEATURES:
             return None
-        return revealed_tokens(rollout.map(self.gather), steps, letters)
+        return self.gather(revealed_tokens(rollout, steps, letters))
 
     def _as_long_everywhere(self, returns: Tensor) -> Tensor:
         """Paths have as many steps as the longest of this process; what stands behind the last one is never used."""

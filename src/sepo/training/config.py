@@ -118,7 +118,7 @@ class SEPOConfig(TrainingArguments):
     scale_rewards: str = "group"
     use_critic: bool = False
     gae_lambda: float = 1.0
-    vf_coef: float = 0.1
+    vf_coef: float = 0.5
     cliprange_value: float | None = None
     whiten_advantages: bool = False
     reward_weights: list[float] | None = None
