@@ -1,4 +1,4 @@
-"""Training with a critic: one module, one forward, ordinary checkpoints; and the adaptive price of a nat."""
+"""Training with a critic: one module, one forward, ordinary checkpoints."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from sepo.objectives.gae import generalised_advantage
 from sepo.objectives.readings import NextSite
 from sepo.ops import Chance
 from sepo.training.crediting import ByCritic, path_values
-from sepo.training.kl_control import KLControl
 from tests.training.toys import bert, clues, config, lines, ones, policy, raised, same, tokenizer, trainer, weights
 
 CRITICAL = {"use_critic": True, "num_generations": 1}
@@ -287,76 +286,6 @@ def test_a_network_of_ones_own_may_bring_its_values(tmp_path):
     model = with_critic(policy())
     run = trainer(tmp_path, model, **CRITICAL)
     assert run.policy.network is model.network
-
-
-# ------------------------------------------------------------------------------------------------- the price of a nat
-def test_the_price_moves_by_a_share_of_the_relative_error_and_never_by_more_than_a_fifth_of_the_gain():
-    control = KLControl(0.1, target=2.0, gain=0.1)
-    control.hear(2.2)
-    assert control.beta == pytest.approx(0.1 * (1 + 0.1 * 0.1))
-    control.hear(20.0)
-    assert control.beta == pytest.approx(0.1 * 1.01 * 1.02)
-    control.hear(-1.0)
-    assert control.beta == pytest.approx(0.1 * 1.01 * 1.02 * 0.98)
-    control.restart()
-    assert control.beta == 0.1
-
-
-def test_a_constant_price_stays():
-    control = KLControl(0.1)
-    control.hear(100.0)
-    control.restore(7.0)
-    assert control.beta == 0.1
-
-
-def test_the_price_of_a_collection_is_the_one_before_it_was_seen(tmp_path):
-    run = trainer(tmp_path, beta=0.1, target_kl=0.01, kl_gain=1.0, learning_rate=0.1, max_steps=6)
-    run.train()
-    found = [line for line in lines(tmp_path) if "beta" in line]
-    expected = KLControl(0.1, 0.01, 1.0)
-    for line in found:
-        assert line["beta"] == pytest.approx(expected.beta)
-        expected.hear(line["kl"])
-    assert len({line["beta"] for line in found}) == 6
-
-
-@pytest.mark.slow
-def test_a_target_holds_the_path_kl_near_it(tmp_path):
-    options = {"max_steps": 120, "beta": 0.02, "learning_rate": 0.01, "states": None, "seed": 1}
-    trainer(tmp_path / "free", **options).train()
-    trainer(tmp_path / "held", target_kl=0.5, kl_gain=2.0, **options).train()
-    free, held = ([line["kl"] for line in lines(tmp_path / name) if "kl" in line][-40:] for name in ("free", "held"))
-    assert sum(free) / 40 > 1.5
-    assert 0.25 < sum(held) / 40 < 0.75
-
-
-def test_without_a_target_no_price_is_logged(tmp_path):
-    trainer(tmp_path, beta=0.1).train()
-    assert "beta" not in lines(tmp_path)[0]
-
-
-# -------------------------------------------------------------------------------------- references that may be chosen
-@pytest.mark.parametrize(("alpha", "steps"), [(1.0, 2), (0.25, 1)], ids=["renewed", "moving average"])
-def test_a_reference_follows_by_copies_or_as_a_moving_average(tmp_path, alpha, steps):
-    run = trainer(
-        tmp_path,
-        beta=0.1,
-        sync_ref_model=True,
-        ref_model_mixup_alpha=alpha,
-        ref_model_sync_steps=steps,
-        max_steps=3,
-        save_strategy="steps",
-        save_steps=1,
-    )
-    expected = weights(run.model)
-    run.train()
-    for step in (1, 2, 3):
-        new = load_file(tmp_path / f"checkpoint-{step}" / "model.safetensors")
-        if step % steps == 0:
-            expected = {name: weight.lerp(new[name], alpha) for name, weight in expected.items()}
-        held = load_file(tmp_path / f"checkpoint-{step}" / "reference.safetensors")
-        for name, weight in expected.items():
-            torch.testing.assert_close(held[name], weight)
 
 
 def test_the_reference_beside_a_critic_follows_the_actor(tmp_path):

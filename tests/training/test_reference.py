@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from sepo.objectives import SEPO, PathKL, Total
 from sepo.training import AdaptersOff, Frozen, Synced
@@ -106,3 +107,26 @@ def test_a_checkpoint_without_a_moving_reference_is_not_resumed_with_one(tmp_pat
     trainer(tmp_path, beta=0.1, save_strategy="steps", save_steps=4).train()
     run = trainer(tmp_path, beta=0.1, sync_ref_model=True)
     assert "reference.safetensors" in raised(ValueError, lambda: run.train(resume_from_checkpoint=True))
+
+
+@pytest.mark.parametrize(("alpha", "steps"), [(1.0, 2), (0.25, 1)], ids=["renewed", "moving average"])
+def test_a_reference_follows_by_copies_or_as_a_moving_average(tmp_path, alpha, steps):
+    run = trainer(
+        tmp_path,
+        beta=0.1,
+        sync_ref_model=True,
+        ref_model_mixup_alpha=alpha,
+        ref_model_sync_steps=steps,
+        max_steps=3,
+        save_strategy="steps",
+        save_steps=1,
+    )
+    expected = weights(run.model)
+    run.train()
+    for step in (1, 2, 3):
+        new = load_file(tmp_path / f"checkpoint-{step}" / "model.safetensors")
+        if step % steps == 0:
+            expected = {name: weight.lerp(new[name], alpha) for name, weight in expected.items()}
+        held = load_file(tmp_path / f"checkpoint-{step}" / "reference.safetensors")
+        for name, weight in expected.items():
+            torch.testing.assert_close(held[name], weight)
