@@ -8,8 +8,9 @@ mask column set to 0, and z_m drawn from P position by position:
     r             (pi / pi_old) (s_old / s), without gradient
     minimise      min( mean A sum pi r log s,  mean A sum pi clip(r) log s ), ONE minimum of two numbers
 
-It differs from the paper's estimator in all of this, and is here to be measured. `dead_forwards` also makes the B L d M
-evaluations at z that the released code makes and whose result it clamps to a constant.
+It differs from the paper's estimator in all of this, and is here to be measured. Of z_m only the site that counts is
+drawn. `dead_forwards` also makes the B L d M evaluations at z that the released code makes and whose result it clamps
+to a constant, so that an update costs what it costs there: 2 B (1 + L d (1 + M)) evaluations, B of them with gradient.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from sepo.objectives.algorithm import Algorithm
 from sepo.objectives.base import Loss, Objective
 from sepo.objectives.credit import Credit
 from sepo.objectives.readings import RawLogits
+from sepo.objectives.readings.base import require_absorbing
 from sepo.ops import Chance, draw, pick
+from sepo.typing import Sites, Tokens
 
 AT_ONCE = 1024
 """Sequences in a forward over neighbours."""
@@ -36,7 +39,7 @@ AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class Released(Objective):
-    """draws: M; steps: of the sampler, dt = 1 / steps."""
+    """draws: M; steps: of the sampler, dt = 1 / steps (which leaves r alone, and scales the loss)."""
 
     draws: int = 2
     epsilon: float = 0.2
@@ -45,8 +48,14 @@ class Released(Objective):
     whole = True
     old_whole = True
 
+    def __post_init__(self) -> None:
+        if self.draws < 1 or self.steps < 1:
+            raise ValueError(
+                f"draws={self.draws}, steps={self.steps}: both must be at least 1; the released code has 2 and 128."
+            )
+
     def views(self, rollout: Rollout, process: Process, chance: Chance) -> Views:
-        views = RawLogits()(rollout, process, chance)
+        views = RawLogits()(rollout, require_absorbing(process), chance)
         return replace(views, draws=chance.uniform(1, views.xt.shape[-1], 2 * process.size * self.draws))
 
     def read(self, policy: Denoiser, views: Views, whole: bool = False) -> Reading:
@@ -71,27 +80,30 @@ class Released(Objective):
     def _pi(self, policy: Denoiser, views: Views, draws: int) -> Tensor:
         """[batch 1 length vocab]; draws: which of the two sets of stored uniform numbers is used."""
         assert isinstance(policy.process, Absorbing) and views.draws is not None
-        x, process = views.xt[:, 0], policy.process
+        (x, _, attend), process = views.flat(), policy.process
         batch, length = x.shape
         sites, ids = torch.arange(length, device=x.device), torch.arange(process.size, device=x.device)
         y = x[:, None, None, :].expand(batch, length, process.size, length).clone()
         y[:, sites, :, sites] = ids
         uniform = views.draws[:, 0].view(batch, length, 2, process.size, self.draws)[:, :, draws]
-        found = []
-        for part, chance in zip(y.flatten(0, 2).split(AT_ONCE), uniform.flatten(0, 2).split(AT_ONCE), strict=True):
-            law = policy.raw_logits(part, torch.zeros(len(part), device=x.device)).softmax(-1) * 0.999 / self.steps
-            law = law.index_fill(-1, torch.tensor([process.mask], device=x.device), 0.0)
-            first = law[:, : self.draws]
-            z = draw(first, chance[:, : first.shape[1]])
-            if self.dead_forwards:
-                self._dead(policy, part, z)
-            found.append(1 / (1 / pick(first, z)).mean(1))
+        row = torch.arange(batch, device=x.device).repeat_interleave(length * process.size)
+        parts = zip(
+            y.flatten(0, 2).split(AT_ONCE), uniform.flatten(0, 2).split(AT_ONCE), row.split(AT_ONCE), strict=True
+        )
+        found = [self._mean_of(policy, part, u, None if attend is None else attend[rows]) for part, u, rows in parts]
         return torch.cat(found).view(batch, 1, length, process.size)
 
-    def _dead(self, policy: Denoiser, y: Tensor, z: Tensor) -> None:
-        """One evaluation per draw, of no effect."""
-        for drawn in z.unbind(1):
-            policy.raw_logits(y.index_copy(1, y.new_zeros(1), drawn.unsqueeze(1)), torch.zeros(len(y), device=y.device))
+    def _mean_of(self, policy: Denoiser, y: Tokens, uniform: Tensor, attend: Sites | None) -> Tensor:
+        """The harmonic mean for each neighbour."""
+        assert isinstance(policy.process, Absorbing)
+        t = torch.zeros(len(y), device=y.device)
+        law = policy.raw_logits(y, t, attend).softmax(-1) * 0.999 / self.steps
+        read = law[:, : self.draws].index_fill(-1, torch.tensor([policy.process.mask], device=y.device), 0.0)
+        z = draw(read, uniform[:, : read.shape[1]])
+        if self.dead_forwards:
+            for _ in range(self.draws):
+                policy.raw_logits(y, t, attend)
+        return 1 / (1 / pick(read, z)).mean(1)
 
 
 @dataclass(frozen=True)
