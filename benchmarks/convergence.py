@@ -35,7 +35,7 @@ from sepo.evaluation.objectives import left_to_right_law
 from sepo.evaluation.worlds import Law
 from sepo.samplers import KernelSampler, LeftToRight
 
-RATES = (3e-4, 1e-3, 3e-3)
+RATES = (1e-3, 3e-3, 1e-2)
 KERNEL_STEPS = 6
 TUNING_SEED = 1000
 

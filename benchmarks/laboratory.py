@@ -72,8 +72,8 @@ def collect(setting: Setting, method: Method, policy: Denoiser, batch: int, seed
 
 def credit_of(setting: Setting, method: Method, rollout: Rollout) -> Credit:
     returns, reward, log_ratio = returns_of(setting, method, rollout)
-    letters = setting.world.letters
-    features = revealed_tokens(rollout, returns.shape[1], letters) if method.advantage.states else None
+    process = setting.reference.process
+    features = revealed_tokens(rollout, returns.shape[1], process) if method.advantage.states else None
     return Credit(method.advantage(returns, len(reward), features), reward, log_ratio)
 
 

@@ -16,6 +16,7 @@ from sepo.rewards import Rewards
 from sepo.samplers import FirstHitting
 from sepo.tasks import Sudoku
 from sepo.training import Collector, ExperienceStream, Frozen, Layout
+from sepo.training.kl_control import KLControl
 from sepo.training.prompts import prompts_for
 
 
@@ -32,7 +33,7 @@ def main(model: str, steps: int = 50, learning_rate: float = 1e-3) -> list[dict[
         prompts=prompts_for(rows, None, completion_length=0, max_length=policy.length),
         seed=0,
         group=8,
-        beta=0.02,
+        control=KLControl(0.02),
         reference=Frozen.of(policy.network),
     )
     layout = Layout(micro=64, group=8)

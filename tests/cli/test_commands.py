@@ -190,7 +190,11 @@ def test_sample_keeps_what_a_prompt_gives(pretrained):
         ([], 2, "There is no model to sample from"),
         (["MODEL", "--output", "a.gif"], 2, "choose one of the endings .jsonl, .npy, .txt, .png."),
         (["MODEL", "--output", "a.png"], 2, "a picture needs a task that draws"),
-        (["MODEL", "--sampler", "best"], 1, "sampler='best': choose one of first_hitting, ancestral, tau_leaping."),
+        (
+            ["MODEL", "--sampler", "best"],
+            1,
+            "sampler='best': choose one of first_hitting, left_to_right, ancestral,",
+        ),
         (["MODEL", "--device", "tpu"], 1, "device='tpu': torch sees cpu"),
         (["MODEL", "--num", "0"], 1, "num=0: must be at least 1."),
         (["MODEL", "--prompts", "Once upon"], 1, "there is no tokenizer"),

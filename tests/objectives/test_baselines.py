@@ -31,11 +31,11 @@ def returns(rollout: MaskedPath, reward: Tensor) -> Tensor:
 
 def test_features_are_the_tokens_that_are_there_before_a_step():
     rollout = path(8)
-    features = revealed_tokens(rollout, rollout.steps, WORLD.letters).unflatten(2, (WORLD.length, WORLD.letters))
+    features = revealed_tokens(rollout, rollout.steps, POLICY.process).unflatten(2, (WORLD.length, 4))
     for row in range(8):
         for step in range(rollout.steps):
             for site in range(WORLD.length):
-                expected = torch.zeros(WORLD.letters)
+                expected = torch.zeros(4)
                 if rollout.order[row, site] < step:
                     expected[rollout.x0[row, site]] = 1.0
                 assert torch.equal(features[row, step, site], expected)
@@ -43,13 +43,13 @@ def test_features_are_the_tokens_that_are_there_before_a_step():
 
 def test_states_that_revisit_sites_are_told_by_all_their_tokens():
     rollout = roll(Ancestral(3), POLICY, Canvas.blank(4, WORLD.length), Chance.of(0, 4))
-    assert revealed_tokens(rollout, rollout.steps, WORLD.letters).shape == (4, 3, 12)
+    assert revealed_tokens(rollout, rollout.steps, POLICY.process).shape == (4, 3, 16)
 
 
 def test_an_additive_reward_is_told_by_the_tokens_that_are_there():
     rollout = path(256)
     given = returns(rollout, count(WORLD))
-    features = revealed_tokens(rollout, rollout.steps, WORLD.letters)
+    features = revealed_tokens(rollout, rollout.steps, POLICY.process)
     left = given - StateRegression()(features, given, 256)
     assert left[:, -1].var() < 0.35 * given[:, -1].var()
     assert torch.equal(left[:, 0], given[:, 0])  # nothing is there before the first step
@@ -60,14 +60,14 @@ def test_a_reward_that_no_token_tells_is_left_alone():
     for seed in seeds:
         rollout = path(128, seed)
         noise = torch.randn(128, 1, generator=torch.Generator().manual_seed(seed)).expand(-1, rollout.steps).clone()
-        told = StateRegression(evidence=4.0)(revealed_tokens(rollout, rollout.steps, WORLD.letters), noise, 128)
+        told = StateRegression(evidence=4.0)(revealed_tokens(rollout, rollout.steps, POLICY.process), noise, 128)
         assert (told == 0).all()
 
 
 def test_what_is_taken_from_a_sequence_does_not_depend_on_its_own_return():
     rollout = path(32)
     given = returns(rollout, count(WORLD))
-    features = revealed_tokens(rollout, rollout.steps, WORLD.letters)
+    features = revealed_tokens(rollout, rollout.steps, POLICY.process)
     regression = StateRegression(evidence=0.0)
     before = regression(features, given, 32)
     assert before.abs().max() > 0.1
@@ -86,7 +86,7 @@ def test_the_advantage_has_less_variance_and_the_same_mean_gradient():
     for seed in range(200):
         rollout = path(32, seed)
         given = returns(rollout, count(WORLD))
-        features = revealed_tokens(rollout, rollout.steps, WORLD.letters)
+        features = revealed_tokens(rollout, rollout.steps, POLICY.process)
         last = rollout.order == rollout.steps - 1
         law = probabilities(POLICY, rollout.x0.masked_fill(last, WORLD.letters)).detach()[last]
         slope = (rollout.x0[last] == 0).double() - law[:, 0]
@@ -108,5 +108,5 @@ def test_sequences_without_a_return_teach_nothing():
     rollout = path(32)
     given = returns(rollout, parity(WORLD)).float()
     given[[0, 5]] = float("nan")
-    told = StateRegression()(revealed_tokens(rollout, rollout.steps, WORLD.letters), given, 32)
+    told = StateRegression()(revealed_tokens(rollout, rollout.steps, POLICY.process), given, 32)
     assert not told.isnan().any()

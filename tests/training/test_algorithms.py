@@ -30,7 +30,7 @@ def test_a_method_can_be_given_as_an_object(tmp_path):
 def test_a_method_brings_the_sampler_and_the_price_of_a_nat_that_it_needs(tmp_path):
     assert isinstance(trainer(tmp_path, algorithm="just_grpo", states=16).collector.sampler, LeftToRight)
     run = trainer(tmp_path, algorithm="wdce", algorithm_kwargs={"beta": 0.3}, states=16)
-    assert run.collector.beta == 0.3 and run.reference is not None
+    assert run.collector.control.beta == 0.3 and run.reference is not None
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import torch
 from sepo.diffusion.likelihood import path_log_prob
 from sepo.objectives import Advantage
 from sepo.objectives.advantages import leave_one_out, none, unit
+from sepo.objectives.baselines import StateRegression
 from sepo.rewards import RewardError
 from sepo.training import Frozen
 from tests.training.toys import clues, config, ones, policy, raised, trainer
@@ -198,7 +199,9 @@ def _lengths(completions, **columns):
 def test_options_and_objects_make_the_same_advantage(tmp_path):
     options = config(tmp_path, baseline="leave_one_out", scale_rewards="none")
     run = trainer(tmp_path, baseline="leave_one_out", scale_rewards="none")
-    assert options.baseline == "leave_one_out" and run.collector.advantage == Advantage(leave_one_out, unit)
+    assert options.baseline == "leave_one_out" and run.collector.advantage == Advantage(
+        leave_one_out, unit, states=StateRegression()
+    )
 
 
 def test_in_half_precision_the_reference_is_read_like_the_policy_and_rewards_are_not(tmp_path):

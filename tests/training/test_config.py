@@ -29,7 +29,7 @@ from tests.training.toys import config, raised
 def test_the_defaults_are_sepo_along_the_path_of_first_hitting(tmp_path):
     made = SEPOConfig(str(tmp_path), use_cpu=True)
     assert build_sampler(made) == FirstHitting()
-    assert build_objective(made) == SEPO(NextSite(4), ScoreClip(0.2))
+    assert build_objective(made) == SEPO(NextSite(16), ScoreClip(0.2))
     advantage = build_advantage(made)
     assert (advantage.baseline, advantage.scale) == (mean, group)
 
@@ -77,7 +77,11 @@ def test_scale_rewards_may_be_a_truth_value_as_in_trl(tmp_path):
 @pytest.mark.parametrize(
     ("option", "value", "known"),
     [
-        ("sampler", "confidence", "first_hitting, left_to_right, ancestral, tau_leaping, predictor_corrector, remdm, gibbs"),
+        (
+            "sampler",
+            "confidence",
+            "first_hitting, left_to_right, ancestral, tau_leaping, predictor_corrector, remdm, gibbs",
+        ),
         ("reading", "next-site", "next_site, all_sites, fresh_masks"),
         ("weight", "grpo", "score, ppo, unclipped"),
         ("baseline", "median", "mean, leave_one_out, none"),

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sepo.diffusion.process import Absorbing, Process
 from sepo.diffusion.rollout import MaskedPath, Rollout
 from sepo.typing import Float
 
@@ -24,7 +25,7 @@ Returns = Float[Tensor, "batch steps"]
 Features = Float[Tensor, "batch steps features"]
 
 MOST_FEATURES = 1024
-"""Sites times letters; beyond it nothing is fitted."""
+"""Sites times token ids; beyond it nothing is fitted."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +71,16 @@ class StateRegression:
         return torch.where(total > self.evidence * error, best, 0.0)
 
 
-def revealed_tokens(rollout: Rollout, steps: int, letters: int) -> Features:
+def revealed_tokens(rollout: Rollout, steps: int, process: Process) -> Features:
     """One-hot tokens at the free sites that are there before each step; of all of them where a path revisits sites."""
     step = torch.arange(steps, device=rollout.x0.device)
     if isinstance(rollout, MaskedPath):
         tokens = rollout.x0.unsqueeze(1)
         there = ~rollout.masked(step.expand(len(rollout.x0), -1))
     else:
-        tokens = rollout.states[:, :steps].clamp_max(letters - 1)
-        there = rollout.states[:, :steps] < letters
-    told = functional.one_hot(tokens, letters) * (there & rollout.canvas.free.unsqueeze(1)).unsqueeze(-1)
+        tokens = rollout.states[:, :steps]
+        there = tokens != process.mask if isinstance(process, Absorbing) else torch.ones_like(tokens, dtype=torch.bool)
+    told = functional.one_hot(tokens, process.size) * (there & rollout.canvas.free.unsqueeze(1)).unsqueeze(-1)
     return told.flatten(2).float()
 
 

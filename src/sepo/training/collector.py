@@ -191,10 +191,10 @@ class Collector:
 
     def _features(self, rollout: Rollout, steps: int) -> Tensor | None:
         """What is there before each step, of all processes, if the advantage asks for it and the alphabet is small."""
-        letters = self.policy.process.size  # the mask may be any id of them
-        if self.advantage.states is None or letters * rollout.x0.shape[1] > MOST_FEATURES:
+        process = self.policy.process
+        if self.advantage.states is None or process.size * rollout.x0.shape[1] > MOST_FEATURES:
             return None
-        return self.gather(revealed_tokens(rollout, steps, letters))
+        return self.gather(revealed_tokens(rollout, steps, process))
 
     def _as_long_everywhere(self, returns: Tensor) -> Tensor:
         """Paths have as many steps as the longest of this process; what stands behind the last one is never used."""

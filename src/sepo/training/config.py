@@ -58,7 +58,7 @@ class SEPOConfig(TrainingArguments):
         entropy_coef: weight of the path entropy, reward per nat.
         baseline: subtracted from returns: mean, leave_one_out or none.
         state_baseline: also subtract what the state has already decided of the return, by regression on the tokens
-            that are there (small alphabets: at most 1,024 sites times letters).
+            that are there (small alphabets: at most 1,024 sites times token ids).
         scale_rewards: divide by the standard deviation of the group, the batch, or none.
         use_critic: values of states, learned by a head on the network, in place of the comparison within groups (PPO).
         gae_lambda: of generalised advantages; 1: returns less values, at no evaluation; less: values of all states of
