@@ -1,0 +1,42 @@
+"""The benchmark of the released update's cost, at toy size."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.mark.parametrize("cut", [1, 0])
+def test_the_toy_counts_the_evaluations_of_the_formula_and_says_how_it_was_timed(tmp_path, capsys, cut):
+    out = tmp_path / "bench" / "released_cost.json"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        importlib.import_module("released_cost").main(["--toy", "--slice", str(cut), "--out", str(out)])
+    found, printed = json.loads(out.read_text()), capsys.readouterr().out
+    released, ours = 2 * (2 * 2 * 6 * 5 * (1 + 2) + 2 * 2), 4 * 4
+    assert found["costs"]["sepo_released"]["evaluations"] == released
+    assert found["costs"]["sepo_released"]["with_gradient"] == 4
+    assert found["costs"]["sepo"] | {"seconds": 0} == {
+        "evaluations": ours,
+        "with_gradient": ours,
+        "seconds": 0,
+        "timed": 4,
+    }
+    rollout = 4 * 6
+    assert found["update"]["ratio"]["evaluations"] == released / ours
+    assert found["step"]["ratio"]["evaluations"] == (released + rollout) / (ours + rollout)
+    assert found["step_mu"]["sepo"]["evaluations"] == ours + rollout / 5
+    assert all(cost["seconds"] > 0 for cost in found["costs"].values())
+    assert ("on 1 of 4 sequences and scaled by 4" if cut else "timed in full") in printed
+
+
+def test_a_slice_that_is_none_is_refused(capsys):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
+        patch.syspath_prepend(str(BENCHMARKS))
+        importlib.import_module("released_cost").main(["--toy", "--slice", "9"])
+    assert "--slice 9" in capsys.readouterr().err
