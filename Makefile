@@ -12,7 +12,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TORCH ?= $(or $(shell cat .venv/.torch 2>/dev/null),$(shell sed -n 's/^torch==/&/p' constraints.txt))
 
-.PHONY: help demo test test-slow test-oldest check docs wheel clean FORCE .venv
+.PHONY: help demo test test-slow test-oldest check lab lab-full docs wheel clean FORCE .venv
 .DELETE_ON_ERROR:
 
 help:  ## This list.
@@ -40,6 +40,16 @@ check: .venv/.dev  ## Lint, format, types, layers, tests with coverage.
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+lab: .venv/.installed  ## Every method against exact answers: gradients, convergence, figures in runs/lab. About half an hour.
+	$(BIN)/python benchmarks/gradient_quality.py $(ARGS)
+	$(BIN)/python benchmarks/convergence.py $(ARGS)
+	$(BIN)/python benchmarks/lab_figures.py
+
+lab-full: .venv/.installed  ## The same with more batches, seeds and evaluations; goes on where it was stopped.
+	$(BIN)/python benchmarks/gradient_quality.py --batches 400
+	$(BIN)/python benchmarks/convergence.py --seeds 5 --budget 300000
+	$(BIN)/python benchmarks/lab_figures.py
 
 docs: .venv/.dev  ## The documentation, into site/.
 	$(BIN)/mkdocs build --strict

@@ -132,10 +132,11 @@ def quality(
         mean, error = enumerated(setting, method, old, new), 0.0
     length = max(float(mean.square().sum()) - error, 1e-12) ** 0.5
     cosine = float(mean @ exact / norm) / length
-    factor = max(float(mean @ exact) / length**2, 0.0) if method.rescaled else 1.0
+    found = float(mean.square().sum()) > 2 * error  # else the mean is nothing but its own error
+    factor = max(float(mean @ exact) / length**2, 0.0) if method.rescaled and found else 1.0
     squared = float((factor * mean - exact).square().sum()) - factor**2 * error
     return {
-        "cosine": max(-1.0, min(1.0, cosine)),
+        "cosine": max(-1.0, min(1.0, cosine)) if found else 0.0,
         "relative_bias": max(squared, 0.0) ** 0.5 / float(norm),
         "bias_error": factor * error**0.5 / float(norm),
         "variance": factor**2 * spread * batch / float(norm) ** 2,

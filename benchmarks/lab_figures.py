@@ -1,0 +1,90 @@
+"""The figures of the laboratory, from its records: variance against evaluations, and the way to the optimum.
+
+python benchmarks/lab_figures.py      reads runs/lab/*.json, writes runs/lab/gradient_quality.png and convergence.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+OURS, OTHERS, MUTED = "#0f766e", "#b45309", "#9ca3af"
+
+
+def colour(method: str) -> str:
+    if method == "sepo, states regressed":
+        return OURS
+    return "#5eaaa2" if method.startswith("sepo") and method != "sepo_released" else OTHERS
+
+
+def gradient_figure(records: list[dict[str, Any]], path: Path) -> None:
+    """On policy, pretrained network: relative bias against variance x evaluations, a panel per world and process."""
+    found = [each for each in records if each["network"] == "pretrained" and each["updates"] == 0]
+    panels = list(dict.fromkeys((each["world"], each["process"]) for each in found))
+    figure, axes = plt.subplots(2, -(-len(panels) // 2), figsize=(15, 9), squeeze=False)
+    for axis, panel in zip(axes.flat, panels, strict=False):
+        for each in (record for record in found if (record["world"], record["process"]) == panel):
+            x, y = each["variance"] * each["evaluations"], max(each["relative_bias"], 0.01)
+            axis.scatter(x, y, color=colour(each["method"]), s=28, zorder=3)
+            axis.annotate(
+                each["method"], (x, y), fontsize=6, xytext=(3, 3), textcoords="offset points", color="#374151"
+            )
+        axis.set(xscale="log", yscale="log", title=f"{panel[0]}, {panel[1]}")
+        axis.set_xlabel("variance x network evaluations")
+        axis.set_ylabel("relative bias (0.01: or less)")
+        axis.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def convergence_figure(records: list[dict[str, Any]], path: Path, shown: int = 9) -> None:
+    """Total variation to the optimum against evaluations; the methods that end nearest, and the released update."""
+    panels = list(dict.fromkeys((each["world"], each["process"]) for each in records))
+    figure, axes = plt.subplots(2, -(-len(panels) // 2), figsize=(15, 9), squeeze=False)
+    for axis, panel in zip(axes.flat, panels, strict=False):
+        here = [each for each in records if (each["world"], each["process"]) == panel]
+        here.sort(key=lambda each: each["total_variation"])
+        named = {each["method"] for each in here[:shown]} | {"sepo, states regressed", "sepo_released"}
+        for each in here:
+            runs = each["runs"]
+            length = min(len(run) for run in runs)
+            x = [sum(run[k]["evaluations"] for run in runs) / len(runs) for k in range(length)]
+            y = [sum(run[k]["total_variation"] for run in runs) / len(runs) for k in range(length)]
+            known = each["method"] in named
+            strong = each["method"] == "sepo, states regressed"
+            axis.plot(
+                x,
+                y,
+                color=colour(each["method"]) if known else MUTED,
+                alpha=1 if known else 0.35,
+                linewidth=2.6 if strong else 1.2,
+                label=each["method"] if known else None,
+            )
+        axis.set(yscale="log", title=f"{panel[0]}, {panel[1]}", xlabel="network evaluations")
+        axis.set_ylabel("total variation to the optimum")
+        axis.legend(fontsize=6)
+        axis.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("runs/lab"))
+    folder = parser.parse_args().folder
+    for name, draw in (("gradient_quality", gradient_figure), ("convergence", convergence_figure)):
+        path = folder / f"{name}.json"
+        if path.is_file():
+            draw(json.loads(path.read_text()), folder / f"{name}.png")
+            print(f"wrote {folder / name}.png")
+
+
+if __name__ == "__main__":
+    main()
