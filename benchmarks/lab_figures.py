@@ -19,7 +19,7 @@ OURS, OTHERS, MUTED = "#0f766e", "#b45309", "#9ca3af"
 
 
 def colour(method: str) -> str:
-    if method == "sepo, states regressed":
+    if method == "sepo":
         return OURS
     return "#5eaaa2" if method.startswith("sepo") and method != "sepo_released" else OTHERS
 
@@ -51,14 +51,14 @@ def convergence_figure(records: list[dict[str, Any]], path: Path, shown: int = 9
     for axis, panel in zip(axes.flat, panels, strict=False):
         here = [each for each in records if (each["world"], each["process"]) == panel]
         here.sort(key=lambda each: each["total_variation"])
-        named = {each["method"] for each in here[:shown]} | {"sepo, states regressed", "sepo_released"}
+        named = {each["method"] for each in here[:shown]} | {"sepo", "sepo_released"}
         for each in here:
             runs = each["runs"]
             length = min(len(run) for run in runs)
             x = [sum(run[k]["evaluations"] for run in runs) / len(runs) for k in range(length)]
             y = [sum(run[k]["total_variation"] for run in runs) / len(runs) for k in range(length)]
             known = each["method"] in named
-            strong = each["method"] == "sepo, states regressed"
+            strong = each["method"] == "sepo"
             axis.plot(
                 x,
                 y,

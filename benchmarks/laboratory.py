@@ -19,7 +19,7 @@ from sepo.evaluation.worlds import Law, World
 from sepo.objectives import Advantage, Credit, Objective
 from sepo.objectives.advantages import leave_one_out, unit
 from sepo.objectives.baselines import revealed_tokens
-from sepo.objectives.returns import to_go
+from sepo.objectives.returns import whole
 from sepo.ops import Chance
 from sepo.samplers import SAMPLERS, Ancestral, KernelSampler, Sampler, roll, transitions_log_prob
 from sepo.training.experience import rollout_reading
@@ -34,7 +34,8 @@ class Method:
 
     objective: built for the sampler that draws the rollouts, and a price of nats; priced: nats are paid for in the
     return, else by the objective alone; rescaled: its stated expectation is a gradient only up to a factor, so that it
-    is compared after the best positive rescaling; enumerable: its mean over all paths can be summed exactly.
+    is compared after the best positive rescaling; enumerable: its mean over all paths can be summed exactly; returns: of
+    the steps, from rewards, log-ratios and the price.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Method:
     priced: bool = True
     rescaled: bool = False
     enumerable: bool = False
+    returns: Callable[[Tensor, Tensor, float], Tensor] = whole
 
 
 @dataclass(frozen=True)
@@ -79,14 +81,14 @@ def credit_of(setting: Setting, method: Method, rollout: Rollout) -> Credit:
 
 @torch.no_grad()
 def returns_of(setting: Setting, method: Method, rollout: Rollout) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns from each step on, rewards, and the path's log-ratio to the reference."""
+    """Returns at each step, rewards, and the path's log-ratio to the reference."""
     reward = setting.reward[setting.world.index(rollout.x0)].float()
     own = rollout.per_step(rollout.log_prob).float()
     ratio = torch.zeros_like(own)
     beta = setting.beta if method.priced else 0.0
     if beta:
         ratio = own - rollout.per_step(reference_log_prob(setting, rollout)).float()
-    return to_go(reward, ratio, beta), reward, ratio.sum(1)
+    return method.returns(reward, ratio, beta), reward, ratio.sum(1)
 
 
 def sampler_of(method: Method, process: str, steps: int) -> Sampler:

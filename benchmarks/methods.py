@@ -1,6 +1,7 @@
 """The methods that the laboratory compares, by name: readings and weights of SEPO, and every published rival.
 
-SEPO's rows differ in one thing at a time from `sepo`, the default.
+`sepo` is the default: every state of these short paths is read, and what a state has decided leaves its return. The
+other rows of SEPO differ in one thing at a time from `sepo, 4 states`, which reads some states and regresses nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from sepo.objectives.algorithms import ALGORITHMS
 from sepo.objectives.baselines import StateRegression
 from sepo.objectives.neighbours import SNIS, Uniform
 from sepo.objectives.readings import CleanScore, FreshNoise, MaskedConditionals, RawLogits
+from sepo.objectives.returns import to_go
 from sepo.samplers import KernelSampler, Sampler
 
 OWN_BETA = ("wdce", "trajectory_balance", "vrpo", "sdpo")
@@ -58,10 +60,11 @@ def kernel(states: int | None) -> Callable[[Sampler, float], Objective]:
 
 REGRESSED = Advantage(leave_one_out, unit, states=StateRegression())
 MASKED = (
-    Method("sepo", plain(SEPO(NextSite(4)))),
-    Method("sepo, states regressed", plain(SEPO(NextSite(None))), REGRESSED),
+    Method("sepo", plain(SEPO(NextSite(None))), REGRESSED),
+    Method("sepo, not regressed", plain(SEPO(NextSite(None))), enumerable=True),
+    Method("sepo, returns to go", plain(SEPO(NextSite(None))), returns=to_go, enumerable=True),
+    Method("sepo, 4 states", plain(SEPO(NextSite(4)))),
     Method("sepo, 1 state", plain(SEPO(NextSite(1)))),
-    Method("sepo, every state", plain(SEPO(NextSite(None))), enumerable=True),
     Method("sepo, all sites", plain(SEPO(AllSites(4)))),
     Method("sepo, all sites, every state", plain(SEPO(AllSites(None))), enumerable=True),
     Method("sepo, fresh masks", plain(SEPO(FreshMasks(4)))),
@@ -75,9 +78,10 @@ MASKED = (
     Method("sepo, unclipped", plain(SEPO(NextSite(4), Unclipped()))),
 )
 UNIFORM = (
-    Method("sepo", kernel(4)),
+    Method("sepo", kernel(None), REGRESSED),
+    Method("sepo, not regressed", kernel(None)),
+    Method("sepo, 4 states", kernel(4)),
     Method("sepo, 1 state", kernel(1)),
-    Method("sepo, every state", kernel(None)),
     Method("sepo, fresh noise", plain(SEPO(FreshNoise(4), ScoreClip(delta=2.0)))),
     Method("sepo, clean score", plain(SEPO(CleanScore()))),
 )

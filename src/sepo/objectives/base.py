@@ -49,6 +49,10 @@ class Objective(Penalty):
         """The policy at the views; whole: the law over the vocabulary even if the objective does not need it."""
         return read(policy, views, whole or self.whole)
 
+    def read_reference(self, reference: Denoiser, views: Views, new: Reading, whole: bool = False) -> Reading:
+        """The reference at the views, or where the new policy's reading has led."""
+        return self.read(reference, views, whole)
+
     @property
     def reads_rollout(self) -> bool:
         """Whether the rollout's own log-probabilities are the old policy's reading of these views."""
@@ -91,6 +95,9 @@ class Total(Objective):
 
     def read(self, policy: Denoiser, views: Views, whole: bool = False) -> Reading:
         return self.objective.read(policy, views, whole or self.whole)
+
+    def read_reference(self, reference: Denoiser, views: Views, new: Reading, whole: bool = False) -> Reading:
+        return self.objective.read_reference(reference, views, new, whole or self.whole)
 
     def loss(self, new: Reading, old: Reading, reference: Reading | None, credit: Credit, views: Views) -> Loss:
         main = self.objective.loss(new, old, reference, credit, views)

@@ -1,12 +1,11 @@
 r"""Collecting: prompts -> canvas -> rollout -> rewards -> returns -> advantages -> experience.
 
-    return from step j on = sum of weighted rewards - beta sum over steps k >= j of log(p / p_ref)(step k)
+    return = sum of weighted rewards - beta log(p / p_ref)(path)
 
-then centred, then scaled; with a critic, less the value of the state before step j. What lies behind step j is no
-consequence of it and would only add variance. The log-ratio is taken at all states of the path, once: the policy's part
-is the rollout's own, the reference is read there. With it in the return the gradient is that of
-E[R] - beta KL(path law || reference's), whose optimum for one token per step and a consistent reference is
-p_ref(x) exp(R(x) / beta) / Z.
+then centred, then scaled; with a critic, what is still to come less the value of the state. The log-ratio is taken at
+all states of the path, once: the policy's part is the rollout's own, the reference is read there. With it in the return
+the gradient is that of E[R] - beta KL(path law || reference's), whose optimum for one token per step and a consistent
+reference is p_ref(x) exp(R(x) / beta) / Z.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from sepo.diffusion.views import Reading, Views
 from sepo.objectives import Advantage, Credit, Objective
 from sepo.objectives.advantages import mean
 from sepo.objectives.baselines import MOST_FEATURES, revealed_tokens
-from sepo.objectives.returns import to_go
+from sepo.objectives.returns import whole
 from sepo.ops import Chance
 from sepo.record import concatenate
 from sepo.rewards import RewardError, Rewards, Scores, reward_metrics
@@ -119,7 +118,7 @@ class Collector:
         scores = self.rewards(prompts, completions, completion_ids(rollout), columns_of(rows), trainer_state)
         per_step = self.log_ratio(rollout)
         reward = scores.total.to(per_step)
-        returns = to_go(reward, per_step, self.control.beta)
+        returns = whole(reward, per_step, self.control.beta)
         credit = self._credit(rollout, reward, per_step, returns)
         metrics = self._metrics(rollout, scores, credit.log_ratio, returns[:, 0])
         return Collected(list(groups), rollout, prompts, completions, scores, returns[:, 0], credit, metrics)

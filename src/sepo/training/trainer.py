@@ -178,7 +178,7 @@ class SEPOTrainer(Trainer):
         reference = None
         if self.objective.uses_reference and self.reference is not None:
             with torch.no_grad(), self.reference.policy(self.policy) as policy:
-                reference = self.objective.read(policy, inputs.views)
+                reference = self.objective.read_reference(policy, inputs.views, new)
         loss = self.objective.loss(new, inputs.old_reading(new), reference, inputs.credit, inputs.views)
         value = loss.value.item()
         self.guard.require("loss", value, self.state.global_step, self.args.process_index, [inputs])
