@@ -34,8 +34,8 @@ class Method:
 
     objective: built for the sampler that draws the rollouts, and a price of nats; priced: nats are paid for in the
     return, else by the objective alone; rescaled: its stated expectation is a gradient only up to a factor, so that it
-    is compared after the best positive rescaling; enumerable: its mean over all paths can be summed exactly; returns: of
-    the steps, from rewards, log-ratios and the price.
+    is compared after the best positive rescaling; enumerable: its mean over all paths can be summed exactly; returns:
+    at the steps, from rewards, log-ratios and the price.
     """
 
     name: str
