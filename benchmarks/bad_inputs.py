@@ -360,7 +360,10 @@ CASES = (
     Case("a group of one", lambda folder: str(run(folder, rows=clues(2), num_generations=1))),
     Case("no prompts and no `max_steps`", lambda folder: str(run(folder, max_steps=-1))),
     Case("FSDP or DeepSpeed", lambda folder: str(run(folder, fsdp="full_shard"))),
-    Case("a uniform process", lambda folder: str(run(folder, model=uniform()))),
+    Case(
+        "a reading of masks for a uniform process",
+        lambda folder: str(run(folder, model=uniform(), reading="next_site")),
+    ),
     Case(
         "a process of another vocabulary than the network's",
         made(lambda: as_denoiser(policy().network, Absorbing(7, mask=6))),

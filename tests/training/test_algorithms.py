@@ -9,7 +9,7 @@ import pytest
 from sepo.objectives.algorithms import ALGORITHMS
 from sepo.objectives.espo import Espo
 from sepo.samplers import LeftToRight
-from tests.training.toys import clues, config, lines, raised, trainer
+from tests.training.toys import clues, config, lines, raised, trainer, uniform_policy
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -42,10 +42,38 @@ def test_a_method_brings_the_sampler_and_the_price_of_a_nat_that_it_needs(tmp_pa
         ({"algorithm_kwargs": {"epsilon": 0.3}}, "the options of sepo are those of the configuration"),
         ({"algorithm": "just_grpo", "sampler": "ancestral"}, "JustGRPO reads rollouts of the sampler 'left_to_right'"),
         ({"reading": "transitions"}, "FirstHitting has none"),
+        ({"reading": "next_site", "sampler": "remdm"}, "reading='next_site' is of paths that fill each mask once"),
+        ({"sampler": "remdm", "sampler_kwargs": {"nu": 1}}, "sampler_kwargs holds 'nu', which remdm does not have"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(tmp_path, options, words):
     assert words in raised(ValueError, lambda: config(tmp_path, **{"states": 16, **options}))
+
+
+def test_a_reading_of_masks_is_refused_for_a_process_without_them(tmp_path):
+    message = raised(ValueError, lambda: trainer(tmp_path, uniform_policy(), reading="next_site"))
+    assert "reading='next_site' is of masked sites, but the model's process is Uniform" in message
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sampler": "predictor_corrector", "sampling_steps": 3, "beta": 0.05},
+        {"sampler": "remdm", "sampling_steps": 4, "sampler_kwargs": {"eta": 0.3}},
+        {"sampler": "gibbs", "reading": "fresh_masks"},
+    ],
+)
+def test_rollouts_with_correctors_train(tmp_path, options):
+    run = trainer(tmp_path, max_steps=2, **options)
+    run.train()
+    assert all(math.isfinite(line["loss"]) for line in lines(tmp_path) if "loss" in line)
+
+
+@pytest.mark.parametrize("reading", [None, "fresh_noise", "clean_score"])
+def test_a_uniform_process_trains(tmp_path, reading):
+    run = trainer(tmp_path, uniform_policy(), max_steps=2, reading=reading, sampling_steps=4, delta=2.0, beta=0.02)
+    run.train()
+    assert all(math.isfinite(line["loss"]) for line in lines(tmp_path) if "loss" in line)
 
 
 def test_pairs_that_a_micro_batch_tears_apart_are_refused(tmp_path):

@@ -230,6 +230,7 @@ def _sepo(config: Options, process: Process | None, sampler: Sampler | None) -> 
 def _reading(config: Options, process: Process | None, sampler: Sampler) -> Where:
     fills_once = (process is None or isinstance(process, Absorbing)) and not sampler.revisits
     name = config.reading or ("next_site" if fills_once else "transitions")
+    _require_fitting(name, process, fills_once)
     if name == "transitions":
         if not isinstance(sampler, KernelSampler):
             raise ValueError(
@@ -240,3 +241,24 @@ def _reading(config: Options, process: Process | None, sampler: Sampler) -> Wher
     if name in FIXED:
         return FIXED[name]()
     return chosen("reading", name, {**READINGS, **FIXED, "transitions": None})(config.states)
+
+
+OF_PATHS = ("next_site", "all_sites", "merged")
+OF_ANY_PROCESS = ("transitions", "fresh_noise", "clean_score", "raw_logits")
+
+
+def _require_fitting(name: str, process: Process | None, fills_once: bool) -> None:
+    """
+    Raises:
+        ValueError: the reading is of masks and the process has none, or of paths that this sampler does not take.
+    """
+    if process is not None and not isinstance(process, Absorbing) and name not in OF_ANY_PROCESS:
+        raise ValueError(
+            f"reading={name!r} is of masked sites, but the model's process is {type(process).__name__}; choose one of "
+            f"{', '.join(OF_ANY_PROCESS)}, or leave reading out."
+        )
+    if name in OF_PATHS and not fills_once:
+        raise ValueError(
+            f"reading={name!r} is of paths that fill each mask once, but this sampler visits sites again; leave "
+            "reading out, or choose transitions or fresh_masks."
+        )
