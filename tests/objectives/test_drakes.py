@@ -84,7 +84,8 @@ def test_the_gradient_points_along_the_exact_one_and_is_biased(
 ) -> None:
     """Cosines of the mean over 4,096 paths, which scatter by about .01; the published form is the soft one at 1.
 
-    Measured on this network, linear and pairs: soft .98 and .82 (relative bias .44 and .64), hard 1.00 and 1.00 (.32 and .37).
+    Measured on this network, linear and pairs: soft .98 and .82 (relative bias .44 and .64), hard 1.00 and 1.00
+    (.32 and .37).
     """
     lens, batch = policy(), 4096
     exact = gradient((kernel_law(Ancestral(STEPS), lens, SMALL) * reward(HOT)).sum(), lens)
