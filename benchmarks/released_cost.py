@@ -1,9 +1,9 @@
 """What an optimizer step costs with the released SEPO update, and with ours, on the DNA network at the released sizes.
 
 Both draw the same G x B sequences (first-hitting), get random advantages, and make one Adam step in float32; a reward
-would cost both the same. Ours reads 4 states of each path. The released update reads the neighbours of every sequence,
-for the old policy and the new one. The released schedule uses each collection for mu = 5 steps, so that the share of a
-rollout in a step is shown for 1 and for 5 steps per collection.
+would cost both the same. Ours reads 16 states of each path, the default, or 4. The released update reads the neighbours
+of every sequence, for the old policy and the new one. The released schedule uses each collection for mu = 5 steps, so
+that a step is shown with its update alone, with a rollout of its own, and with a fifth of one.
 
     python benchmarks/released_cost.py [--slice 1] [--device cuda] [--toy]       writes runs/bench/released_cost.json
 
@@ -38,7 +38,8 @@ from sepo.runs.plain import write_json
 from sepo.samplers import FirstHitting, roll
 from sepo.training.experience import rollout_reading
 
-OURS, RELEASED = "sepo", "sepo_released"
+OURS = {"sepo": SEPO(), "sepo, 4 states": SEPO(NextSite(4))}
+RELEASED = "sepo_released"
 MU = 5
 """Steps per collection in the released schedule."""
 
@@ -52,7 +53,6 @@ class Sizes:
     length: int = 200
     ids: int = 5
     draws: int = 2
-    states: int = 4
     hidden: int = 128
     stacks: int = 4
 
@@ -117,7 +117,7 @@ def measure(sizes: Sizes, device: str, cut: int, repeats: int) -> dict[str, Cost
     optimizer = torch.optim.Adam(policy.network.parameters(), lr=1e-4)
     clock = Clock(torch.device(device), wall=True)
     canvas = Canvas.blank(sizes.sequences, sizes.length, device)
-    ours, released = SEPO(NextSite(sizes.states)), SepoReleased(draws=sizes.draws).objective()
+    released = SepoReleased(draws=sizes.draws).objective()
     drawn: list[MaskedPath] = []
 
     def rollout() -> None:
@@ -135,11 +135,11 @@ def measure(sizes: Sizes, device: str, cut: int, repeats: int) -> dict[str, Cost
     warm_up(policy, sizes, device)
     rounds: list[dict[str, Cost]] = []
     for _ in range(repeats):
-        rollouts = timed(policy, clock, sizes, rollout, sizes.sequences)
-        cheap = timed(policy, clock, sizes, one(ours, sizes.sequences), sizes.sequences)
-        dear = timed(policy, clock, sizes, one(released, cut), cut)
-        changed = timed(policy, clock, sizes, change, sizes.sequences)
-        rounds.append({"rollout": rollouts, OURS: cheap, RELEASED: dear, "optimizer": changed})
+        found = {"rollout": timed(policy, clock, sizes, rollout, sizes.sequences)}
+        for name, ours in OURS.items():
+            found[name] = timed(policy, clock, sizes, one(ours, sizes.sequences), sizes.sequences)
+        found[RELEASED] = timed(policy, clock, sizes, one(released, cut), cut)
+        rounds.append(found | {"optimizer": timed(policy, clock, sizes, change, sizes.sequences)})
     return {
         name: replace(cost, seconds=median(each[name].seconds for each in rounds)) for name, cost in rounds[0].items()
     }
@@ -147,44 +147,45 @@ def measure(sizes: Sizes, device: str, cut: int, repeats: int) -> dict[str, Cost
 
 def warm_up(policy: Denoiser, sizes: Sizes, device: str) -> None:
     """A forward and backward of the sizes to come, so that no kernel is chosen on the clock."""
-    for rows in {sizes.batch * sizes.states, min(1024, sizes.length * sizes.ids), sizes.sequences}:
+    for rows in {sizes.batch * 16, sizes.batch * 4, min(1024, sizes.length * sizes.ids), sizes.sequences}:
         x: Tensor = torch.zeros(rows, sizes.length, dtype=torch.long, device=device)
-        with torch.no_grad():
-            policy.raw_logits(x, torch.zeros(rows, device=device))
-    policy.raw_logits(x[: sizes.batch], torch.zeros(min(sizes.batch, rows), device=device)).sum().backward()
+        with torch.set_grad_enabled(rows == sizes.batch * 16):
+            logits = policy.raw_logits(x, torch.zeros(rows, device=device))
+        if logits.requires_grad:
+            logits.sum().backward()
     policy.network.zero_grad()
 
 
-def steps(costs: dict[str, Cost], per_collection: int) -> dict[str, Any]:
-    """Of an optimizer step: the update, and its share of the collection."""
-    found: dict[str, Any] = {}
-    for name in (OURS, RELEASED):
-        found[name] = {
-            "evaluations": costs[name].evaluations + costs["rollout"].evaluations / per_collection,
-            "seconds": costs[name].seconds + costs["optimizer"].seconds + costs["rollout"].seconds / per_collection,
-        }
-    found["ratio"] = {key: found[RELEASED][key] / found[OURS][key] for key in ("evaluations", "seconds")}
+def steps(costs: dict[str, Cost], per_collection: int | None) -> dict[str, dict[str, float]]:
+    """Of an optimizer step: the update, and its share of a collection (None: no share); released: how much more."""
+    found: dict[str, dict[str, float]] = {}
+    share = 0.0 if per_collection is None else 1 / per_collection
+    for name in (*OURS, RELEASED):
+        own, rollout = costs[name], costs["rollout"]
+        seconds = own.seconds + costs["optimizer"].seconds + share * rollout.seconds
+        found[name] = {"evaluations": own.evaluations + share * rollout.evaluations, "seconds": seconds}
+    dear = dict(found[RELEASED])
+    for each in found.values():
+        each |= {f"released_{key}": value / each[key] for key, value in dear.items()}
     return found
 
 
 def show(found: dict[str, Any], console: Console) -> None:
     table = Table(title="Per optimizer step of {sequences} sequences".format(**found["settings"]))
-    for column in ("", "evaluations", "seconds", "ratio of evaluations", "ratio of seconds"):
-        table.add_column(column, justify="left" if not column else "right")
-    table.add_row("rollout", f"{found['costs']['rollout']['evaluations']:,.0f}", _seconds(found["costs"]["rollout"]))
-    for name, each in (("update", found["update"]), ("step", found["step"]), (f"step, mu = {MU}", found["step_mu"])):
-        ratio = each["ratio"]
-        table.add_row(f"{name}: {OURS}", f"{each[OURS]['evaluations']:,.0f}", _seconds(each[OURS]))
-        times = (f"{ratio['evaluations']:,.1f}", f"{ratio['seconds']:,.1f}")
-        table.add_row(f"{name}: {RELEASED}", f"{each[RELEASED]['evaluations']:,.0f}", _seconds(each[RELEASED]), *times)
+    for column in ("", "evaluations", "seconds", "released: x evaluations", "x seconds"):
+        table.add_column(column, justify="right" if column else "left")
+    drawn = found["costs"]["rollout"]
+    table.add_row("rollout", f"{drawn['evaluations']:,.0f}", f"{drawn['seconds']:,.3f}")
+    for scope, title in (("update", "update"), ("step", "step"), ("step_mu", f"step, mu = {MU}")):
+        table.add_section()
+        for name, each in found[scope].items():
+            times = (f"{each['released_evaluations']:,.1f}", f"{each['released_seconds']:,.1f}")
+            cells = (f"{each['evaluations']:,.0f}", f"{each['seconds']:,.3f}")
+            table.add_row(f"{title}: {name}", *cells, *(times if name != RELEASED else ()))
     console.print(table)
     count, of = found["costs"][RELEASED]["timed"], found["settings"]["sequences"]
     how = "in full" if count == of else f"on {count} of {of} sequences and scaled by {of / count:g}"
     console.print(f"The released update was timed {how}; {found['settings']['machine']}.")
-
-
-def _seconds(cost: dict[str, float]) -> str:
-    return f"{cost['seconds']:,.3f}"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -192,21 +193,22 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--slice", type=int, default=1, help="sequences of the released update that are timed; 0: all")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the CPU; 1 if it is shared")
     parser.add_argument("--toy", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("runs/bench/released_cost.json"))
     given = parser.parse_args(argv)
+    torch.set_num_threads(given.threads)
     sizes = TOY if given.toy else Sizes()
     if not 0 <= given.slice <= sizes.sequences or given.repeats < 1:
         parser.error(f"--slice {given.slice} --repeats {given.repeats}: 0 to {sizes.sequences} sequences, 1 repeat up.")
     costs = measure(sizes, given.device, given.slice or sizes.sequences, given.repeats)
     if costs[RELEASED].evaluations != sizes.formula:
         raise SystemExit(f"{costs[RELEASED].evaluations} evaluations were counted, the formula says {sizes.formula}.")
-    free = replace(costs["rollout"], evaluations=0, seconds=0.0)
     found = {
         "settings": asdict(sizes)
         | {"sequences": sizes.sequences, "machine": machine(given.device), "repeats": given.repeats},
         "costs": {name: asdict(cost) for name, cost in costs.items()},
-        "update": steps(costs | {"rollout": free}, 1),
+        "update": steps(costs, None),
         "step": steps(costs, 1),
         "step_mu": steps(costs, MU),
     }
