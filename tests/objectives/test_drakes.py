@@ -223,6 +223,16 @@ def test_the_trainer_runs_it_and_logs_its_reward_functions(tmp_path: Path) -> No
     assert "beta=0.1: Drakes prices nats itself" in message
 
 
+def test_adapters_train_with_the_model_under_them_as_reference(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(r=2, target_modules=["qkv"])
+    algorithm = Drakes(ones, truncate=3, alpha=0.1)
+    trainer(tmp_path, algorithm=algorithm, sampling_steps=4, max_steps=3, peft_config=config).train()
+    found = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    kl = [line["kl_term"] for line in found if "kl_term" in line]
+    assert abs(kl[0]) < 1e-6 < kl[-1]
+
+
 @pytest.mark.slow
 def test_reward_rises_in_fifty_steps(tmp_path: Path) -> None:
     assert LENGTH == 6
