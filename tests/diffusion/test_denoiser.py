@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sepo.diffusion.denoiser import Denoiser, Score, evaluating
+from sepo.diffusion.denoiser import Denoiser, evaluating
+from sepo.diffusion.meaning import LeaveOneOut, Score
 from sepo.diffusion.process import Absorbing, Uniform
 from sepo.evaluation.worlds import World, at_time, ideal_uniform, look_up, markov_chain, random_table
 from sepo.ops import rows
@@ -118,3 +119,21 @@ def test_evaluating_restores_the_mode_of_every_module() -> None:
     with evaluating(network):
         assert not any(module.training for module in network.modules())
     assert [module.training for module in network.modules()] == [True, True, False]
+
+
+def test_leave_one_out_logits_are_the_posterior_after_what_the_site_itself_says() -> None:
+    """p(x0_i | x_t without site i) by enumeration, through the lens, is p(x0_i | x_t) by Bayes over all sequences."""
+    law, t = markov_chain(SMALL, seed=1), torch.tensor([0.3, 0.7], dtype=torch.double)
+    ideal = ideal_uniform(SMALL, law)
+    process, xt = ideal.process, torch.tensor([[0, 2, 1], [2, 2, 0]])
+    likelihood = process.given_end(xt, process.schedule.alpha(t))[:, torch.arange(3), SMALL.sequences]
+    logits = torch.zeros(2, 3, 3, dtype=torch.double)
+    for site in range(3):
+        others = [other for other in range(3) if other != site]
+        joint = likelihood[..., others].prod(-1) * law
+        for letter in range(3):
+            logits[:, site, letter] = joint[:, SMALL.sequences[:, site] == letter].sum(1).log()
+    found = LeaveOneOut().log_posterior(logits, xt, t, process)
+    torch.testing.assert_close(found, ideal.log_posterior(xt, t).detach(), rtol=1e-6, atol=1e-6)
+    score = LeaveOneOut().log_score(logits, xt, t, process)
+    torch.testing.assert_close(score, ideal.log_score(xt, t).detach(), rtol=1e-6, atol=1e-6)

@@ -11,7 +11,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import BertConfig, BertModel
 
-from sepo.diffusion.denoiser import Score
+from sepo.diffusion.meaning import Score
 from sepo.diffusion.process import Absorbing, Uniform
 from sepo.models import as_denoiser, family_of, innermost
 from sepo.models.networks.dit import DiT, DiTConfig

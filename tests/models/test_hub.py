@@ -12,7 +12,7 @@ import torch
 from huggingface_hub.errors import OfflineModeIsEnabled
 from safetensors.torch import load_file, save_file
 
-from sepo.diffusion.denoiser import Posterior, Score
+from sepo.diffusion.meaning import Posterior, Score
 from sepo.diffusion.process import Absorbing, Process, Uniform
 from sepo.diffusion.schedule import Cosine, Geometric
 from sepo.models import as_denoiser, load, opening, save_pretrained, write_metadata

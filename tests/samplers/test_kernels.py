@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sepo.diffusion.canvas import Canvas
-from sepo.diffusion.denoiser import Score
+from sepo.diffusion.meaning import Score
 from sepo.diffusion.rollout import MaskedPath
 from sepo.diffusion.schedule import SCHEDULES, Cosine
 from sepo.evaluation.exact import kernel_law, total_variation

@@ -7,16 +7,15 @@ lens.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from sepo.diffusion.meaning import Meaning, Posterior
 from sepo.diffusion.process import Absorbing, Process
 from sepo.ops import rows
 from sepo.typing import LogProbs, Sites, Time, Tokens
@@ -38,49 +37,6 @@ class Meter:
             self.with_gradient += sequences
 
 
-@runtime_checkable
-class Meaning(Protocol):
-    """How logits of a family are read."""
-
-    def log_posterior(self, logits: LogProbs, xt: Tokens, t: Time, process: Process) -> LogProbs: ...
-
-    def log_score(self, logits: LogProbs, xt: Tokens, t: Time, process: Process) -> LogProbs: ...
-
-
-@dataclass(frozen=True)
-class Posterior:
-    """Logits of p(x0_i | x_t): MDLM (arXiv 2406.07524), LLaDA, masked language models. -inf marks the impossible."""
-
-    def log_posterior(self, logits: LogProbs, xt: Tokens, t: Time, process: Process) -> LogProbs:
-        return process.carry_over(logits.log_softmax(-1), xt)
-
-    def log_score(self, logits: LogProbs, xt: Tokens, t: Time, process: Process) -> LogProbs:
-        return process.log_score(self.log_posterior(logits, xt, t, process), xt, t)
-
-
-@dataclass(frozen=True)
-class Score:
-    """Logits of log s(x_t, t): SEDD (arXiv 2310.16834).
-
-    With `scale_by_sigma` log expm1(sigma) + log(size - 1) is subtracted. The score need not be normalised; the
-    posterior drawn from it is.
-    """
-
-    scale_by_sigma: bool = True
-
-    def log_score(self, logits: LogProbs, xt: Tokens, t: Time, process: Process) -> LogProbs:
-        if self.scale_by_sigma:
-            scale = process.schedule.sigma(t).expm1().log() + math.log(process.size - 1)
-            logits = logits - scale[:, None, None]
-        return logits.scatter(-1, xt.unsqueeze(-1), 0.0)
-
-    def log_posterior(self, logits: LogProbs, xt: Tokens, t: Time, process: Process) -> LogProbs:
-        if isinstance(process, Absorbing):
-            return process.carry_over(logits.log_softmax(-1), xt)
-        posterior = process.posterior(self.log_score(logits, xt, t, process), xt, t).clamp_min(1e-30)
-        return posterior.log().masked_fill(logits == -torch.inf, -torch.inf).log_softmax(-1)
-
-
 @dataclass(frozen=True, eq=False)
 class Denoiser:
     """A network, the process it inverts, and how its numbers are read.
@@ -92,7 +48,7 @@ class Denoiser:
     network: nn.Module
     process: Process
     call: Call
-    meaning: Meaning = Posterior()
+    meaning: Meaning = Posterior()  # noqa: RUF009 (frozen)
     banned: tuple[int, ...] = ()
     time_free: bool = True
     length: int | None = None

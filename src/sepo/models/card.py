@@ -7,14 +7,15 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sepo.diffusion.denoiser import Denoiser, Meaning, Posterior, Score
+from sepo.diffusion.denoiser import Denoiser
+from sepo.diffusion.meaning import LeaveOneOut, Meaning, Posterior, Score
 from sepo.diffusion.process import PROCESSES, Process
 from sepo.diffusion.schedule import SCHEDULES, Schedule
 from sepo.models.families import FAMILIES
 
 NAME = "sepo.json"
 FORMAT = 1
-MEANINGS: dict[str, type[Posterior] | type[Score]] = {"posterior": Posterior, "score": Score}
+MEANINGS: dict[str, type] = {"posterior": Posterior, "score": Score, "leave_one_out": LeaveOneOut}
 T = TypeVar("T")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from sepo.diffusion.denoiser import Denoiser, Meaning, Posterior
+from sepo.diffusion.denoiser import Denoiser
+from sepo.diffusion.meaning import Meaning, Posterior
 from sepo.diffusion.process import Process
 from sepo.models import dit, dna_cnn, grid, masked_lm, transformer
 from sepo.models.family import Family, innermost
