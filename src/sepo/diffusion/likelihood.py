@@ -71,8 +71,14 @@ def masked_views(
     x0: Tokens, free: Sites, attend: Sites | None, process: Absorbing, chance: Chance, views: int = 1
 ) -> Views:
     """Fresh random masks of the free sites, their number stratified over views: the count form of the bound above."""
-    drawn = chance.uniform(views, x0.shape[1] + 1)
-    n = free.sum(1, keepdim=True)
+    return masked_by(chance.uniform(views, x0.shape[1] + 1), x0, free, attend, process)
+
+
+def masked_by(
+    drawn: Float[Tensor, "batch view more"], x0: Tokens, free: Sites, attend: Sites | None, process: Absorbing
+) -> Views:
+    """The same from uniform numbers: the first of a view is its noise level, the others are the order of the sites."""
+    views, n = drawn.shape[1], free.sum(1, keepdim=True)
     strata = torch.arange(views, device=x0.device)
     count = (((strata + drawn[..., 0]) / views * n).floor().clamp_max(n - 1).long() + 1).clamp_min(1)
     rank = drawn[..., 1:].masked_fill(~free.unsqueeze(1), 2.0).argsort(-1).argsort(-1)

@@ -83,15 +83,7 @@ class Advantage:
         Raises:
             ValueError: the batch is not a whole number of groups, or a return is infinite.
         """
-        if size < 1 or len(returns) % size:
-            raise ValueError(
-                f"{len(returns)} returns do not make whole groups of {size}; choose a divisor as num_generations."
-            )
-        if returns.isinf().any():
-            row = int(returns.reshape(len(returns), -1).isinf().any(1).nonzero()[0])
-            raise ValueError(
-                f"Return {row} is {returns[row].flatten()[0].item()}; a sequence without a return is marked by NaN."
-            )
+        require_groups(returns, size)
         grouped = returns.reshape(len(returns) // size, size, -1)
         eps = 0.0 if self.scale is unit else self.eps
         left = grouped
@@ -99,6 +91,22 @@ class Advantage:
             left = grouped - self.states(features, returns, size).reshape(grouped.shape)
         advantage = (left - self.baseline(left)) / (self.scale(grouped) + eps)
         return advantage.masked_fill(grouped.isnan(), 0.0).reshape(returns.shape)
+
+
+def require_groups(returns: Tensor, size: int) -> None:
+    """
+    Raises:
+        ValueError: the batch is not a whole number of groups, or a return is infinite.
+    """
+    if size < 1 or len(returns) % size:
+        raise ValueError(
+            f"{len(returns)} returns do not make whole groups of {size}; choose a divisor as num_generations."
+        )
+    if returns.isinf().any():
+        row = int(returns.reshape(len(returns), -1).isinf().any(1).nonzero()[0])
+        raise ValueError(
+            f"Return {row} is {returns[row].flatten()[0].item()}; a sequence without a return is marked by NaN."
+        )
 
 
 def _deviation(returns: Tensor) -> Tensor:

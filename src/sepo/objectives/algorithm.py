@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from sepo.objectives.advantages import Advantage
 from sepo.objectives.base import Objective
@@ -14,6 +14,8 @@ class Algorithm(ABC):
 
     sampler: ClassVar[str | None] = None
     """The sampler that its rollouts need; None: any."""
+    needs: ClassVar[Literal["masks", "paths"] | None] = None
+    """masks: a process that masks; paths: also a sampler that fills each mask once, since its path is read."""
 
     @property
     def return_beta(self) -> float | None:
@@ -25,3 +27,13 @@ class Algorithm(ABC):
 
     @abstractmethod
     def advantage(self) -> Advantage: ...
+
+
+def require_above_zero(**options: float) -> None:
+    """
+    Raises:
+        ValueError: an option that divides, or that sharpens, is not above 0.
+    """
+    for name, value in options.items():
+        if not value > 0:
+            raise ValueError(f"{name}={value}: must be above 0, since the loss is scaled by it or by its inverse.")

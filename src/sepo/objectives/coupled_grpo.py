@@ -22,6 +22,8 @@ from sepo.objectives.weights import PPOClip
 class CoupledGRPO(Algorithm):
     """kl_coef: of the k3 term, 0.01 in the released recipe."""
 
+    needs = "masks"
+
     epsilon: float = 0.5
     kl_coef: float = 0.0
 

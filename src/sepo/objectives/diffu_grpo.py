@@ -21,6 +21,8 @@ from sepo.objectives.weights import PPOClip
 class DiffuGRPO(Algorithm):
     """prompt_mask: chance that a prompt token is masked; kl_coef: of the k3 term, 0.04 in the released recipes."""
 
+    needs = "masks"
+
     prompt_mask: float = 0.15
     epsilon: float = 0.5
     kl_coef: float = 0.0

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from sepo.objectives.advantages import Advantage, leave_one_out, unit
 from sepo.objectives.algorithm import Algorithm
-from sepo.objectives.base import Objective, Total
+from sepo.objectives.base import Objective
 from sepo.objectives.levels import path, sequence
-from sepo.objectives.penalties import DrawnKL, k2
+from sepo.objectives.penalties import k2, with_drawn_kl
 from sepo.objectives.readings import Complementary
 from sepo.objectives.surrogate import Surrogate
 from sepo.objectives.weights import PPOClip
@@ -24,13 +24,15 @@ from sepo.objectives.weights import PPOClip
 class Espo(Algorithm):
     """pairs: of masks per update, two evaluations each; kl_coef: beta, 0.001 to 0.01 in the paper's recipes."""
 
+    needs = "masks"
+
     pairs: int = 2
     epsilon: float = 0.2
     kl_coef: float = 0.0
 
     def objective(self) -> Objective:
         surrogate = Surrogate(Complementary(self.pairs), PPOClip(self.epsilon), sequence)
-        return Total(surrogate, ((self.kl_coef, DrawnKL(k2, path, average=True)),)) if self.kl_coef else surrogate
+        return with_drawn_kl(surrogate, self.kl_coef, path, k2)
 
     def advantage(self) -> Advantage:
         return Advantage(leave_one_out, unit)

@@ -20,6 +20,7 @@ from sepo.objectives.weights import PPOClip
 class JustGRPO(Algorithm):
     """states: tokens read per update, reweighted; None: all, as released."""
 
+    needs = "paths"
     sampler = "left_to_right"
 
     states: int | None = None

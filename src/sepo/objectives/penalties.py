@@ -94,6 +94,14 @@ class DrawnKL(Penalty):
         return Loss(value, {"kl_term": value.detach()})
 
 
-def with_drawn_kl(objective: Objective, coef: float, level: Level = token) -> Objective:
-    """The objective with a k3 term to the reference, as a mean over tokens; coef=0: without."""
-    return Total(objective, ((coef, DrawnKL(k3, level, average=True)),)) if coef else objective
+def with_drawn_kl(
+    objective: Objective, coef: float, level: Level = token, estimator: Callable[[Tensor], Tensor] = k3
+) -> Objective:
+    """The objective with a term to the reference, as a mean over tokens; coef=0: without.
+
+    Raises:
+        ValueError: the term would be a reward for leaving the reference.
+    """
+    if coef < 0:
+        raise ValueError(f"kl_coef={coef}: must not be negative; 0 leaves the term out.")
+    return Total(objective, ((coef, DrawnKL(estimator, level, average=True)),)) if coef else objective

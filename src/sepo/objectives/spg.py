@@ -18,10 +18,11 @@ from sepo.diffusion.process import Process
 from sepo.diffusion.rollout import Rollout
 from sepo.diffusion.views import Reading, Views
 from sepo.objectives.advantages import Advantage, mean, unit
-from sepo.objectives.algorithm import Algorithm
+from sepo.objectives.algorithm import Algorithm, require_above_zero
 from sepo.objectives.base import Loss, Objective
 from sepo.objectives.credit import Credit
 from sepo.objectives.readings import FreshMasks
+from sepo.objectives.readings.base import check_states
 from sepo.ops import Chance
 
 
@@ -32,6 +33,12 @@ class Sandwich(Objective):
     masks: int = 2
     power: float = 1.5
     omega: float = 0.5
+
+    def __post_init__(self) -> None:
+        require_above_zero(power=self.power)
+        check_states(self.masks, endless=True)
+        if not 0 <= self.omega <= 1:
+            raise ValueError(f"omega={self.omega}: is the share of the upper bound; choose 0 to 1.")
 
     def views(self, rollout: Rollout, process: Process, chance: Chance) -> Views:
         return FreshMasks(self.masks)(rollout, process, chance)
@@ -60,6 +67,8 @@ class Sandwich(Objective):
 @dataclass(frozen=True)
 class Spg(Algorithm):
     """masks: views per update; power: b, 1 to 2 in the paper; omega: 0.5 is its mixture, 1 the upper bound alone."""
+
+    needs = "masks"
 
     masks: int = 2
     power: float = 1.5

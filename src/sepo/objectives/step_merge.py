@@ -22,6 +22,8 @@ from sepo.objectives.weights import PPOClip
 class StepMerge(Algorithm):
     """segments: N, 8 to 16 in the paper; kl_coef: of the k3 term, 0.04 in the released recipes."""
 
+    needs = "paths"
+
     segments: int = 8
     epsilon: float = 0.5
     kl_coef: float = 0.0

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from sepo.diffusion.process import Process
 from sepo.diffusion.rollout import Rollout
 from sepo.diffusion.views import Reading, Views
-from sepo.objectives.advantages import Advantage, batch, mean
+from sepo.objectives.advantages import Advantage, group, mean
 from sepo.objectives.algorithm import Algorithm
 from sepo.objectives.base import Loss, Objective, Penalty, Total, per_sequence
 from sepo.objectives.credit import Credit
@@ -46,6 +46,8 @@ class EqualViews(Merged):
 class TraceRL(Algorithm):
     """shrink: steps per view; old_kl_coef: weight of the k3 term to the old policy."""
 
+    needs = "paths"
+
     shrink: int = 8
     epsilon: float = 0.2
     old_kl_coef: float = 0.01
@@ -55,4 +57,4 @@ class TraceRL(Algorithm):
         return Total(surrogate, ((self.old_kl_coef, OldKL()),)) if self.old_kl_coef else surrogate
 
     def advantage(self) -> Advantage:
-        return Advantage(mean, batch)
+        return Advantage(mean, group)

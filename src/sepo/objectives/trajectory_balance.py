@@ -15,7 +15,7 @@ from sepo.diffusion.process import Process
 from sepo.diffusion.rollout import Rollout
 from sepo.diffusion.views import Reading, Views
 from sepo.objectives.advantages import Advantage, mean, unit
-from sepo.objectives.algorithm import Algorithm
+from sepo.objectives.algorithm import Algorithm, require_above_zero
 from sepo.objectives.base import Loss, Objective
 from sepo.objectives.credit import Credit
 from sepo.objectives.readings import NextSite
@@ -28,6 +28,9 @@ class Balance(Objective):
 
     beta: float = 0.1
 
+    def __post_init__(self) -> None:
+        require_above_zero(beta=self.beta)
+
     @property
     def reads_rollout(self) -> bool:
         return True
@@ -38,12 +41,15 @@ class Balance(Objective):
     def loss(self, new: Reading, old: Reading, reference: Reading | None, credit: Credit, views: Views) -> Loss:
         moved = (views.weight * (new.log_prob - old.log_prob)).sum((1, 2))
         residual = moved - credit.sequence_advantage.to(moved.dtype) / self.beta
+        residual = residual.masked_fill(credit.reward.isnan(), 0.0)  # nothing is known of what it should be
         return Loss(self.beta * residual.square().mean() / 2, {"residual": residual.detach().abs().mean()})
 
 
 @dataclass(frozen=True)
 class TrajectoryBalance(Algorithm):
     """beta: reward per nat, also of the return."""
+
+    needs = "paths"
 
     beta: float = 0.1
 

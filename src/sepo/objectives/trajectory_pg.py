@@ -22,6 +22,8 @@ from sepo.objectives.weights import PPOClip
 class TrajectoryPG(Algorithm):
     """states: steps read per update, reweighted; None: all."""
 
+    needs = "paths"
+
     states: int | None = None
     epsilon: float = 0.2
 

@@ -34,6 +34,8 @@ class MeanOverMasked(FreshMasks):
 class UniGRPO(Algorithm):
     """masks: per update, 1 in the paper; kl_coef: of the k3 term to the reference."""
 
+    needs = "masks"
+
     masks: int = 1
     epsilon: float = 0.2
     kl_coef: float = 0.0

@@ -16,10 +16,11 @@ from sepo.diffusion.process import Process
 from sepo.diffusion.rollout import Rollout
 from sepo.diffusion.views import Reading, Views
 from sepo.objectives.advantages import Advantage, mean, unit
-from sepo.objectives.algorithm import Algorithm
+from sepo.objectives.algorithm import Algorithm, require_above_zero
 from sepo.objectives.base import Loss, Objective
 from sepo.objectives.credit import Credit
 from sepo.objectives.readings import FreshMasks
+from sepo.objectives.readings.base import check_states
 from sepo.ops import Chance
 
 
@@ -31,6 +32,10 @@ class Preference(Objective):
     beta: float = 0.2
     uses_reference = True
     together = 2
+
+    def __post_init__(self) -> None:
+        require_above_zero(beta=self.beta)
+        check_states(self.masks, endless=True)
 
     def views(self, rollout: Rollout, process: Process, chance: Chance) -> Views:
         return FreshMasks(self.masks)(rollout, process, chance)
@@ -51,6 +56,8 @@ class Preference(Objective):
 @dataclass(frozen=True)
 class Vrpo(Algorithm):
     """masks: n; beta: of DPO, per nat of the bound."""
+
+    needs = "masks"
 
     masks: int = 8
     beta: float = 0.2

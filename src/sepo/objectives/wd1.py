@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sepo.objectives.advantages import Advantage, Returns, log_mean_exp, mean, unit
-from sepo.objectives.algorithm import Algorithm
+from sepo.objectives.algorithm import Algorithm, require_above_zero
 from sepo.objectives.base import Objective
 from sepo.objectives.baselines import Features
 from sepo.objectives.readings import FullyMasked
@@ -27,6 +27,9 @@ class SoftmaxDifference(Advantage):
     """exp(psi A) / mean exp(psi A) - exp(-psi A) / mean exp(-psi A) within each group, A centred."""
 
     psi: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_above_zero(psi=self.psi)
 
     def __call__(self, returns: Returns, size: int, features: Features | None = None) -> Returns:
         centred = super().__call__(returns, size).masked_fill(returns.isnan(), float("nan"))
@@ -41,6 +44,8 @@ class SoftmaxDifference(Advantage):
 @dataclass(frozen=True)
 class Wd1(Algorithm):
     """psi: sharpness of the weights; prompt_mask: chance that a prompt token is masked."""
+
+    needs = "masks"
 
     psi: float = 1.0
     prompt_mask: float = 0.15

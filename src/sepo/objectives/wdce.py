@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sepo.objectives.advantages import Advantage, Returns, log_mean_exp
-from sepo.objectives.algorithm import Algorithm
+from sepo.objectives.advantages import Advantage, Returns, log_mean_exp, require_groups
+from sepo.objectives.algorithm import Algorithm, require_above_zero
 from sepo.objectives.base import Objective
 from sepo.objectives.baselines import Features
 from sepo.objectives.readings import FreshMasks
@@ -25,7 +25,11 @@ class Tilted(Advantage):
 
     beta: float = 0.1
 
+    def __post_init__(self) -> None:
+        require_above_zero(beta=self.beta)
+
     def __call__(self, returns: Returns, size: int, features: Features | None = None) -> Returns:
+        require_groups(returns, size)
         whole = returns.reshape(len(returns), -1)[:, :1].reshape(-1, size, 1) / self.beta
         weight = (whole - log_mean_exp(whole)).exp().nan_to_num(0.0)
         return weight.reshape(len(returns), 1).expand(len(returns), returns[0].numel()).reshape(returns.shape)
@@ -34,6 +38,8 @@ class Tilted(Advantage):
 @dataclass(frozen=True)
 class Wdce(Algorithm):
     """masks: fresh masks per sequence and update, 16 in TR2-D2; beta: reward per nat, also of the return."""
+
+    needs = "masks"
 
     masks: int = 16
     beta: float = 0.1

@@ -57,6 +57,7 @@ class Options(Protocol):
     cliprange_value: float | None
     whiten_advantages: bool
     beta: float
+    target_kl: float | None
     path_kl_coef: float
     entropy_coef: float
 
@@ -78,14 +79,49 @@ def build_parts(config: Options, process: Process, algorithm: Algorithm | None =
     sampler = given.get("sampler") or build_sampler(config, process, algorithm)
     objective = given.get("objective") or build_objective(config, process, sampler, algorithm)
     advantage = given.get("advantage") or build_advantage(config, algorithm)
-    asked = None if algorithm is None else algorithm.return_beta
-    if asked is not None and config.beta not in (0.0, asked):
-        raise ValueError(
-            f"beta={config.beta}: {type(algorithm).__name__} prices nats itself, at {asked} in the return; leave beta "
-            "out and give its own option."
-        )
-    beta = config.beta if asked is None else asked
+    if algorithm is not None and given.get("objective") is None:
+        _require_readable(algorithm, process, sampler)
+    beta = _price(config, algorithm)
     return Parts(sampler, objective, advantage, beta, build_critic(config, process, sampler))
+
+
+def _price(config: Options, algorithm: Algorithm | None) -> float:
+    """Reward per nat, in the return.
+
+    Raises:
+        ValueError: the configuration says one thing and the method another.
+    """
+    asked = None if algorithm is None else algorithm.return_beta
+    if asked is None:
+        return config.beta
+    kind = type(algorithm).__name__
+    if config.beta not in (0.0, asked):
+        raise ValueError(
+            f"beta={config.beta}: {kind} prices nats itself, at {asked} in the return; leave beta out and set its own."
+        )
+    if config.target_kl is not None:
+        raise ValueError(
+            f"target_kl={config.target_kl} moves beta, but {kind} prices nats itself, at {asked}; leave it out."
+        )
+    return asked
+
+
+def _require_readable(algorithm: Algorithm, process: Process, sampler: Sampler) -> None:
+    """
+    Raises:
+        ValueError: the method reads masks and the process has none, or paths that this sampler does not take.
+    """
+    kind = type(algorithm).__name__
+    if algorithm.needs is not None and not isinstance(process, Absorbing):
+        raise ValueError(
+            f"{kind} reads masked sites, but the model's process is {type(process).__name__}; choose algorithm='sepo', "
+            "which reads any process."
+        )
+    if algorithm.needs == "paths" and sampler.revisits:
+        raise ValueError(
+            f"{kind} reads paths that fill each mask once, but {type(sampler).__name__} visits sites again; leave "
+            "sampler out, or choose algorithm='sepo'."
+        )
 
 
 def build_algorithm(config: Options) -> Algorithm | None:

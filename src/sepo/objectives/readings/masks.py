@@ -95,6 +95,10 @@ class FullyMasked(Where):
 
     prompt: float = 0.15
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.prompt <= 1:
+            raise ValueError(f"FullyMasked(prompt={self.prompt}): is the chance to mask a given site; choose 0 to 1.")
+
     def __call__(self, rollout: Rollout, process: Process, chance: Chance) -> Views:
         canvas, process = rollout.canvas, require_absorbing(process)
         drawn = chance.uniform(1, canvas.free.shape[1]) < self.prompt
