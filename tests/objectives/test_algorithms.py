@@ -69,9 +69,9 @@ def test_every_method_of_the_table_states_its_claims() -> None:
     assert set(CLAIMS) == set(ALGORITHMS)
 
 
-def rollouts(name: str, batch: int = 16) -> MaskedPath:
+def rollouts(name: str, batch: int = 16, canvas: Canvas | None = None) -> MaskedPath:
     sampler = SAMPLERS[ALGORITHMS[name].sampler or "first_hitting"]()
-    path = roll(sampler, POLICY, Canvas.blank(batch, 3), Chance.of(0, batch))
+    path = roll(sampler, POLICY, canvas or Canvas.blank(batch, 3), Chance.of(0, batch))
     assert isinstance(path, MaskedPath)
     return path
 
@@ -113,17 +113,27 @@ def test_equal_rewards_teach_nothing_where_that_is_claimed(name: str) -> None:
     assert gradient(loss(objective, seen, credit(name, path, different))).norm() > 1e-4
 
 
+def ragged(name: str) -> MaskedPath:
+    """Rows with three, two and one free sites."""
+    free = torch.tensor([[True, True, True], [False, True, True], [False, True, False], [True, False, True]])
+    canvas = Canvas(torch.zeros(16, 3, dtype=torch.long), free.repeat(4, 1))
+    return rollouts(name, canvas=canvas)
+
+
 @every
 def test_a_reading_is_deterministic_and_a_batch_is_the_mean_of_its_parts(name: str) -> None:
-    path, objective = rollouts(name), ALGORITHMS[name]().objective()
+    """Value and gradient, in parts of as many sequences as are compared with each other."""
+    path, objective = ragged(name), ALGORITHMS[name]().objective()
     given = credit(name, path, torch.rand(16, generator=torch.Generator().manual_seed(0)))
     seen, again = views(objective, path), views(objective, path)
     assert torch.equal(objective.read(POLICY, seen).log_prob, objective.read(POLICY, again).log_prob)
     if name == "sepo_released":  # one minimum of two numbers over the whole batch: no mean of parts
         return
+    unit = objective.together
     whole = loss(objective, seen, given)
-    parts = [loss(objective, seen[at : at + 8], given[at : at + 8]) for at in (0, 8)]
-    torch.testing.assert_close(whole, torch.stack(parts).mean(), rtol=1e-5, atol=1e-7)
+    parts = torch.stack([loss(objective, seen[at : at + unit], given[at : at + unit]) for at in range(0, 16, unit)])
+    torch.testing.assert_close(whole, parts.mean(), rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(gradient(whole), gradient(parts.mean()), rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("network", ["noisy", "arbitrary"])

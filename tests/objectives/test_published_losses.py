@@ -1,4 +1,4 @@
-"""What published methods minimise, term by term: each loss away from the old policy, worked out from single evaluations.
+"""What published methods minimise, away from the old policy: each loss worked out from single evaluations.
 
 The masks are written down, and log p of a token is read from the policy one state at a time, so that the formula in the
 test shares nothing with the views and levels of the library. Where a method has an expectation of its own, every path
@@ -8,6 +8,7 @@ and every mask is enumerated.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from math import exp, log
 
 import pytest
@@ -18,7 +19,6 @@ from sepo.diffusion.canvas import Canvas
 from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.likelihood import path_log_prob
 from sepo.diffusion.rollout import MaskedPath
-from sepo.diffusion.views import Views
 from sepo.evaluation.exact import all_paths, first_hitting_law
 from sepo.evaluation.worlds import markov_chain, random_reward, random_table, tabular
 from sepo.objectives import Credit, Objective
@@ -121,7 +121,7 @@ def test_just_grpo_is_a_mean_over_tokens_of_their_own_ratios() -> None:
 def test_step_merge_reads_a_segment_at_its_first_state() -> None:
     expected = 0.0
     for row in ROWS:
-        new, old, ahead = (sum(two_segments(policy, row), []) for policy in (NEW, OLD, REFERENCE))
+        new, old, ahead = ([*chain(*two_segments(policy, row))] for policy in (NEW, OLD, REFERENCE))
         expected += sum(ppo(a, b, row, 0.5) + 0.1 * k3(a, c) for a, b, c in zip(new, old, ahead, strict=True)) / 12
     assert value(StepMerge(segments=2, kl_coef=0.1).objective()) == pytest.approx(expected)
 
@@ -246,13 +246,8 @@ def test_trajectory_balance_is_a_squared_residual_of_what_is_known(reward: list[
 
 
 def test_sdpo_compares_at_one_noise_level_with_masks_of_their_own() -> None:
-    objective = Sdpo(together=4).objective()
-    rolled = path()
-    eight = MaskedPath.map(rolled, lambda tensor: torch.cat([tensor, tensor]))
-    masked: list[Tensor] = []
-    for seed in range(20):
-        seen: Views = objective.views(eight, OLD.process, Chance.of(seed, 8))
-        masked.append((seen.xt[:, 0] == 3))
+    objective, eight = Sdpo(together=4).objective(), path()[torch.arange(8) % 4]
+    masked = [objective.views(eight, OLD.process, Chance.of(seed, 8)).xt[:, 0] == 3 for seed in range(20)]
     counts = torch.stack(masked).sum(-1)
     assert (counts[:, :4] == counts[:, :1]).all() and (counts[:, 4:] == counts[:, 4:5]).all()
     assert (counts[:, 0] != counts[:, 4]).any() and set(counts.flatten().tolist()) == {1, 2, 3}

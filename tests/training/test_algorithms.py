@@ -18,7 +18,9 @@ def test_every_method_trains(tmp_path, name):
     run = trainer(tmp_path, algorithm=name, max_steps=2, logging_steps=1, states=16, num_iterations=2, **options)
     run.train()
     seen = [line for line in lines(tmp_path) if "loss" in line]
-    assert len(seen) == 2 and all(math.isfinite(line["loss"]) and math.isfinite(line["grad_norm"]) for line in seen)
+    assert len(seen) == 2 and all("reward" in line and "grad_norm" in line for line in seen)
+    wrong = {name for line in seen for name, value in line.items() if not math.isfinite(value)}
+    assert not wrong, wrong
     assert any(line["grad_norm"] > 0 for line in seen)
 
 
@@ -80,6 +82,36 @@ def test_pairs_that_a_micro_batch_tears_apart_are_refused(tmp_path):
     options = {"algorithm": "vrpo", "states": 16, "per_device_train_batch_size": 9, "num_generations": 3}
     message = raised(ValueError, lambda: trainer(tmp_path, rows=clues(), **options))
     assert "per_device_train_batch_size=9, num_generations=3" in message and "compares 2 sequences" in message
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"algorithm": "espo", "model": uniform_policy(), "sampling_steps": 3}, "Espo reads masked sites, but the mod"),
+        ({"algorithm": "step_merge", "sampler": "gibbs"}, "StepMerge reads paths that fill each mask once, but Gibbs"),
+        ({"algorithm": "wdce", "beta": 0.1, "target_kl": 0.5}, "target_kl=0.5 moves beta, but Wdce prices nats itself"),
+    ],
+)
+def test_a_method_is_refused_what_it_cannot_read_or_hold(tmp_path, options, words):
+    assert words in raised(ValueError, lambda: trainer(tmp_path, states=16, **options))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("wdce", {"beta": 0.0}, "beta=0.0: must be above 0"),
+        ("trajectory_balance", {"beta": -0.1}, "beta=-0.1: must be above 0"),
+        ("wd1", {"psi": 0.0}, "psi=0.0: must be above 0"),
+        ("vrpo", {"masks": 0}, "states=0: at least 1 state"),
+        ("sdpo", {"together": 1}, "together=1: a sequence alone"),
+        ("sdpo", {"temperature": 0.0}, "temperature=0.0: must be above 0"),
+        ("spg", {"omega": 1.5}, "omega=1.5: is the share of the upper bound"),
+        ("diffu_grpo", {"prompt_mask": 2.0}, "prompt=2.0"),
+        ("espo", {"kl_coef": -0.1}, "kl_coef=-0.1: must not be negative"),
+    ],
+)
+def test_options_that_make_no_loss_are_refused_before_anything_is_drawn(tmp_path, name, options, words):
+    assert words in raised(ValueError, lambda: config(tmp_path, algorithm=name, algorithm_kwargs=options, states=16))
 
 
 def test_two_prices_of_a_nat_are_refused(tmp_path):
