@@ -213,6 +213,8 @@ def test_wdce_weighs_by_a_softmax_of_returns_over_beta_and_leaves_out_what_has_n
     expected = 3 * (returns[[0, 2, 3]] / 0.5).softmax(0)
     torch.testing.assert_close(weights[[0, 2, 3]], expected)
     assert weights[1] == 0
+    with pytest.raises(ValueError, match="4 returns do not make whole groups of 3"):
+        Wdce().advantage()(returns, 3)
 
 
 def written_views(weight: Tensor) -> Views:

@@ -166,15 +166,6 @@ def lowest(numbers: Tensor, count: int) -> list[int]:
     return sorted(numbers.argsort()[:count].tolist())
 
 
-def test_uni_grpo_is_a_mean_over_the_tokens_of_one_mask() -> None:
-    expected = 0.0
-    for row in ROWS:
-        masked = lowest(DRAWN[row, 1:], int(DRAWN[row, 0] * 3) + 1)
-        new, old = log_p(NEW, row, masked), log_p(OLD, row, masked)
-        expected += sum(ppo(a, b, row, 0.2) for a, b in zip(new, old, strict=True)) / len(masked) / 4
-    assert value(UniGRPO().objective(), DRAWN.unsqueeze(1)) == pytest.approx(expected)
-
-
 def test_wd1_is_minus_the_weighted_log_probability_whatever_the_old_policy() -> None:
     expected = -sum(ADVANTAGE[row] * sum(log_p(NEW, row, ALL)) for row in ROWS) / 4
     assert value(Wd1().objective(), torch.zeros(4, 1, 3)) == pytest.approx(expected)
@@ -200,6 +191,15 @@ def two_masks(row: int) -> list[list[int]]:
     """The first of one or two sites, the second of two or three: the number masked is stratified."""
     counts = [int((view + float(TWO[row, view, 0])) / 2 * 3) + 1 for view in (0, 1)]
     return [lowest(TWO[row, view, 1:], counts[view]) for view in (0, 1)]
+
+
+def test_uni_grpo_is_a_mean_over_the_tokens_of_each_mask() -> None:
+    expected = 0.0
+    for row in ROWS:
+        for masked in two_masks(row):
+            new, old = log_p(NEW, row, masked), log_p(OLD, row, masked)
+            expected += sum(ppo(a, b, row, 0.2) for a, b in zip(new, old, strict=True)) / len(masked) / 8
+    assert value(UniGRPO(masks=2).objective(), TWO) == pytest.approx(expected)
 
 
 def test_spg_pushes_up_a_lower_bound_and_down_a_mixture() -> None:
