@@ -2,40 +2,42 @@ r"""Where every method ends at equal network evaluations, rollouts and reference
 
 From the same pretrained network each method fine-tunes until its budget of evaluations is spent, with Adam and a rate
 that falls linearly to 0. The rate is chosen per world and method from the same short list, at a seed that is not
-reported, by E[R] - beta KL(policy || pretrained) of the exact laws at the end. Records, at every eighth of the budget,
-exactly by enumeration:
+reported, by E[R] - beta KL(policy || pretrained) of the exact laws at the end. Records, at every eighth of the budget
+(every quarter in worlds of more than 4,096 sequences), exactly by enumeration:
 
     total_variation   to the optimum p_ref exp(R / beta) / Z, p_ref the law of the pretrained network's sampler
     expected_reward, kl (nats from p_ref), evaluations (so far)
 
     python benchmarks/convergence.py [--worlds chain ising] [--seeds 3] [--quick]      writes runs/lab/convergence.json
+    python benchmarks/convergence.py --data FOLDER      the measured worlds as well (lab_measured.py says of what)
 
-A run that is stopped goes on where it was: cells that are in the file are kept if the settings are the same.
+A run that is stopped goes on where it was: cells in the file with the same settings are not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 import torch
+from cells import Cells, Record
+from lab_measured import measured_worlds
 from lab_worlds import LAB_WORLDS, LabWorld, pretrained
 from laboratory import Method, Setting, collect, loss_of, metered, sampler_of
 from methods import methods
 
 from sepo.diffusion.denoiser import Denoiser
-from sepo.evaluation.exact import first_hitting_law, kernel_law, kl, optimum, total_variation
+from sepo.evaluation.exact import kernel_law, kl, optimum, total_variation, visits_of
 from sepo.evaluation.objectives import left_to_right_law
+from sepo.evaluation.values import everywhere
 from sepo.evaluation.worlds import Law
 from sepo.samplers import KernelSampler, LeftToRight
 
-RATES = (1e-3, 3e-3, 1e-2)
+RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 KERNEL_STEPS = 6
 TUNING_SEED = 1000
 
@@ -55,7 +57,8 @@ def law_of(setting: Setting, policy: Denoiser) -> Law:
             return left_to_right_law(policy, setting.world).double()
         if isinstance(setting.sampler, KernelSampler):
             return kernel_law(setting.sampler, policy, setting.world).double()
-        return first_hitting_law(policy, setting.world).double()
+        world = setting.world
+        return visits_of(everywhere(policy, world).exp(), world)[world.state_index(world.sequences)]
 
 
 def standing(setting: Setting, policy: Denoiser, before: Law, evaluations: int) -> dict[str, float]:
@@ -69,8 +72,10 @@ def standing(setting: Setting, policy: Denoiser, before: Law, evaluations: int) 
     }
 
 
-def fine_tune(setting: Setting, method: Method, settings: Settings, rate: float, seed: int) -> list[dict[str, float]]:
-    """Standings at the eighths of the budget. A run whose weights are no longer finite stops there."""
+def fine_tune(
+    setting: Setting, method: Method, settings: Settings, rate: float, seed: int, standings: int = 8
+) -> list[dict[str, float]]:
+    """So many standings, evenly over the budget. A run whose weights are no longer finite stops there."""
     reference = metered(setting.reference)
     policy = reference.on(copy.deepcopy(reference.network))
     setting = Setting(setting.world, setting.reward, setting.beta, reference, setting.sampler)
@@ -94,7 +99,7 @@ def fine_tune(setting: Setting, method: Method, settings: Settings, rate: float,
             optimizer.step()
             assert meter.evaluations > spent
         collection += 1
-        if meter.evaluations >= settings.budget * (len(found) + 1) / 8:
+        if meter.evaluations >= settings.budget * (len(found) + 1) / standings:
             spent = meter.evaluations
             found.append(standing(setting, policy, before, spent))
             meter.evaluations = spent
@@ -109,28 +114,23 @@ def score(beta: float, found: list[dict[str, float]]) -> float:
     return value if value == value else -float("inf")
 
 
-def cell(
-    lab: LabWorld, process: str, method: Method, settings: Settings, seeds: int, policy: Denoiser
-) -> dict[str, Any]:
+def record(lab: LabWorld, process: str, method: Method, settings: Settings, seeds: int, policy: Denoiser) -> Record:
     setting = Setting(lab.world, lab.reward(lab.world), lab.beta, policy, sampler_of(method, process, KERNEL_STEPS))
-    tried = {rate: score(lab.beta, fine_tune(setting, method, settings, rate, TUNING_SEED)) for rate in RATES}
+    tried = {rate: score(lab.beta, fine_tune(setting, method, settings, rate, TUNING_SEED, 1)) for rate in RATES}
     rate = max(tried, key=lambda each: tried[each])
-    runs = [fine_tune(setting, method, settings, rate, seed) for seed in range(seeds)]
+    standings = 8 if len(lab.world.sequences) <= 4096 else 4
+    runs = [fine_tune(setting, method, settings, rate, seed, standings) for seed in range(seeds)]
     last = [run[-1] for run in runs]
     return {
-        "world": lab.name,
-        "process": process,
-        "method": method.name,
         **{name: mean(each[name] for each in last) for name in last[0]},
         "objective": mean(score(lab.beta, run) for run in runs),
         "spread": max(each["total_variation"] for each in last) - min(each["total_variation"] for each in last),
         "learning_rate": rate,
-        "settings": vars(settings) | {"seeds": seeds},
         "runs": runs,
     }
 
 
-def report(records: list[dict[str, Any]]) -> None:
+def report(records: list[Record]) -> None:
     print(f"{'method':32}{'rate':>8}{'TV':>8}{'+-':>7}{'E[R]':>8}{'KL':>8}{'E[R]-bKL':>10}{'evaluations':>13}")
     for each in sorted(records, key=lambda record: record["total_variation"]):
         print(
@@ -139,16 +139,25 @@ def report(records: list[dict[str, Any]]) -> None:
         )
 
 
-def kept(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    return [record for record in json.loads(path.read_text()) if record["settings"] == settings]
+def measure(
+    lab: LabWorld, process: str, cells: Cells, settings: Settings, seeds: int, chosen: list[str] | None
+) -> None:
+    """Every cell of a world under a process that is not there yet."""
+    started, policy = time.perf_counter(), None
+    for method in methods(process):
+        cell = (lab.name, process, method.name)
+        if (chosen and method.name not in chosen) or cells.has(*cell):
+            continue
+        policy = policy or pretrained(lab, process)
+        cells.put(*cell, records=[record(lab, process, method, settings, seeds, policy)])
+    print(f"\n== {lab.name}, {process} ({time.perf_counter() - started:.0f} s)")
+    report(cells.where(world=lab.name, process=process))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--worlds", nargs="+", default=[each.name for each in LAB_WORLDS])
-    parser.add_argument("--processes", nargs="+", default=["absorbing", "uniform"])
+    parser.add_argument("--worlds", nargs="+", help="some of them only, by name")
+    parser.add_argument("--data", type=Path, help="folder of the measured tables: adds the worlds tfbind8 and gb1")
     parser.add_argument("--methods", nargs="+", help="some of them only, by name")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--budget", type=int, default=Settings.budget)
@@ -158,20 +167,11 @@ def main() -> None:
     if options.quick:
         options.budget, options.seeds = 3_000, 1
     settings = Settings(budget=options.budget)
-    records = kept(options.out, vars(settings) | {"seeds": options.seeds})
-    done = {(each["world"], each["process"], each["method"]) for each in records}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    for lab in (each for each in LAB_WORLDS if each.name in options.worlds):
-        for process in options.processes:
-            started, policy = time.perf_counter(), pretrained(lab, process)
-            for method in methods(process):
-                if options.methods and method.name not in options.methods:
-                    continue
-                if (lab.name, process, method.name) not in done:
-                    records.append(cell(lab, process, method, settings, options.seeds, policy))
-                    options.out.write_text(json.dumps(records, indent=1))
-            print(f"\n== {lab.name}, {process} ({time.perf_counter() - started:.0f} s)")
-            report([each for each in records if (each["world"], each["process"]) == (lab.name, process)])
+    cells = Cells(options.out, ("world", "process", "method"), vars(settings) | {"seeds": options.seeds})
+    worlds = [*LAB_WORLDS, *(measured_worlds(options.data) if options.data else ())]
+    for lab in (each for each in worlds if not options.worlds or each.name in options.worlds):
+        for process in lab.processes:
+            measure(lab, process, cells, settings, options.seeds, options.methods)
     print(f"\nwrote {options.out}")
 
 

@@ -31,7 +31,8 @@ from sepo.diffusion.canvas import Canvas
 from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.likelihood import denoising_loss, path_log_prob
 from sepo.diffusion.rollout import MaskedPath
-from sepo.evaluation.exact import best_law, first_hitting_law, kl, optimum, total_variation
+from sepo.evaluation.exact import first_hitting_law, kl, optimum, total_variation
+from sepo.evaluation.values import best_law
 from sepo.evaluation.worlds import Table, World, count, markov_chain, parity
 from sepo.objectives import SEPO, Advantage, Credit, NextSite, Objective, PathKL, Total
 from sepo.objectives.advantages import leave_one_out, unit

@@ -13,82 +13,43 @@ Rewards are compared with those of the other sequences of a batch, leave-one-out
 divided by a deviation.
 
     python benchmarks/gradient_quality.py [--worlds chain ising] [--quick]      writes runs/lab/gradient_quality.json
+    python benchmarks/gradient_quality.py --data FOLDER      the measured worlds as well (lab_measured.py says of what)
+
+A run that is stopped goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
-import json
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from lab_worlds import FULL, HALF, LAB_WORLDS, LabWorld, pretrained
-from laboratory import (
-    Collection,
-    Method,
-    Setting,
-    collect,
-    flat_gradient,
-    loss_of,
-    metered,
-    returns_of,
-    sampler_of,
-)
+from cells import Cells, Record
+from lab_measured import measured_worlds
+from lab_worlds import LAB_WORLDS, LabWorld, pretrained
+from laboratory import Collection, Method, Setting, collect, flat_gradient, loss_of, metered, returns_of, sampler_of
 from methods import methods
+from targets import Target, targets
 from torch import Tensor
 
 from sepo.diffusion.denoiser import Denoiser
-from sepo.evaluation.exact import all_paths, expected_reward, path_divergence, path_probabilities, rated
-from sepo.evaluation.objectives import kernel_objective, left_to_right_objective
+from sepo.evaluation.exact import all_paths, path_probabilities, rated
 from sepo.objectives import Credit
 
 DISTANCES = (0, 4, 16)
 KERNEL_STEPS = 6
+ENUMERATED = 100_000
+"""Paths of a world that are summed over."""
+KEY = ("world", "process", "network", "method")
 
 
 @dataclass(frozen=True)
-class Quality:
-    """One record of the table."""
-
-    world: str
-    process: str
-    network: str
-    updates: int
-    method: str
-    cosine: float
-    relative_bias: float
-    bias_error: float
-    variance: float
-    evaluations: float
-    reading: float
-    rescaled: bool
-
-
-def goal(setting: Setting, policy: Denoiser) -> Tensor:
-    """E[R] - beta KL between the laws of paths, differentiable."""
-    world, reward = setting.world, setting.reward
-    name = type(setting.sampler).__name__
-    if name == "FirstHitting":
-        value = expected_reward(policy, world, reward)
-        return value - setting.beta * path_divergence(policy, setting.reference, world)
-    if name == "LeftToRight":
-        return left_to_right_objective(policy, setting.reference, world, reward, setting.beta)
-    return kernel_objective(setting.sampler, policy, setting.reference, world, reward, setting.beta)
-
-
-def moved(setting: Setting, policy: Denoiser, updates: int, rate: float = 5e-4) -> Denoiser:
-    """The policy after so many steps up the exact gradient."""
-    network = copy.deepcopy(policy.network)
-    new, optimizer = policy.on(network), torch.optim.Adam(network.parameters(), lr=rate)
-    for _ in range(updates):
-        optimizer.zero_grad()
-        (-goal(setting, new)).backward()
-        optimizer.step()
-    return new
+class Settings:
+    batches: int = 48
+    batch: int = 64
 
 
 def sampled(
@@ -121,15 +82,16 @@ def enumerated(setting: Setting, method: Method, old: Denoiser, new: Denoiser) -
 
 
 def quality(
-    setting: Setting, method: Method, old: Denoiser, new: Denoiser, batches: int, batch: int
+    setting: Setting, method: Method, target: Target, settings: Settings, enumerable: bool = True
 ) -> dict[str, float]:
-    exact = flat_gradient(goal(setting, new), new).double()
-    gradients, evaluations = sampled(setting, method, old, new, batches, batch)
-    mean, norm = gradients.mean(0), exact.norm()
-    spread = float((gradients - mean).square().sum() / (batches - 1))
-    error = spread / batches
-    if method.enumerable:
-        mean, error = enumerated(setting, method, old, new), 0.0
+    """enumerable: whether the paths of the world are few enough to be summed over, where the method has such a mean."""
+    exact, norm = target.gradient, target.gradient.norm()
+    gradients, evaluations = sampled(setting, method, target.old, target.new, settings.batches, settings.batch)
+    mean = gradients.mean(0)
+    spread = float((gradients - mean).square().sum() / (settings.batches - 1))
+    error = spread / settings.batches
+    if method.enumerable and enumerable:
+        mean, error = enumerated(setting, method, target.old, target.new), 0.0
     length = max(float(mean.square().sum()) - error, 1e-12) ** 0.5
     cosine = float(mean @ exact / norm) / length
     found = float(mean.square().sum()) > 2 * error  # else the mean is nothing but its own error
@@ -139,69 +101,81 @@ def quality(
         "cosine": max(-1.0, min(1.0, cosine)) if found else 0.0,
         "relative_bias": max(squared, 0.0) ** 0.5 / float(norm),
         "bias_error": factor * error**0.5 / float(norm),
-        "variance": factor**2 * spread * batch / float(norm) ** 2,
+        "variance": factor**2 * spread * settings.batch / float(norm) ** 2,
         "evaluations": evaluations,
     }
 
 
-def cells(lab: LabWorld, process: str, batches: int, batch: int) -> Iterator[Quality]:
-    reference = pretrained(lab, process, FULL)
-    half = pretrained(lab, process, HALF)
-    for network, policy in (("pretrained", reference), ("half-trained", half)):
-        for method in methods(process):
-            setting = Setting(
-                lab.world, lab.reward(lab.world), lab.beta, policy, sampler_of(method, process, KERNEL_STEPS)
-            )
-            for updates in DISTANCES:
-                start = moved(setting, policy, 4)  # away from the reference, where the KL has a slope
-                new = moved(setting, start, updates) if updates else start
-                found = quality(setting, method, start, new, batches, batch)
-                rollouts = lab.world.length if process == "absorbing" else KERNEL_STEPS
-                prices = rollouts * (2 if setting.beta and method.priced else 1)
-                yield Quality(
-                    lab.name,
-                    process,
-                    network,
-                    updates,
-                    method.name,
-                    **found,
-                    reading=found["evaluations"] - prices,
-                    rescaled=method.rescaled,
-                )
+class Bench:
+    """A world under a process, with its networks; what is exact there is worked out once for each sampler."""
+
+    def __init__(self, lab: LabWorld, process: str) -> None:
+        self.lab, self.process = lab, process
+        self.reward = lab.reward(lab.world)
+        self.networks = {
+            "pretrained": pretrained(lab, process),
+            "half-trained": pretrained(lab, process, lab.steps // 10),
+        }
+        self.known: dict[tuple[str, Any], dict[int, Target]] = {}
+
+    def records(self, network: str, method: Method, settings: Settings) -> list[Record]:
+        """One for each distance between the policy that draws and the one that is updated."""
+        lab, sampler = self.lab, sampler_of(method, self.process, KERNEL_STEPS)
+        setting = Setting(lab.world, self.reward, lab.beta, self.networks[network], sampler)
+        if (network, sampler) not in self.known:
+            self.known[network, sampler] = targets(setting, self.networks[network], DISTANCES)
+        rollouts = lab.world.length if self.process == "absorbing" else KERNEL_STEPS
+        prices = rollouts * (2 if setting.beta and method.priced else 1)
+        found = []
+        for updates, target in self.known[network, sampler].items():
+            measures = quality(setting, method, target, settings, lab.paths <= ENUMERATED)
+            reading = measures["evaluations"] - prices
+            found.append({"updates": updates, **measures, "reading": reading, "rescaled": method.rescaled})
+        return found
 
 
-def report(found: list[Quality]) -> None:
+def report(found: list[Record]) -> None:
     print(f"{'method':32}{'upd':>4}{'cosine':>9}{'bias':>9}{'+-':>8}{'variance':>10}{'eval':>7}{'var x eval':>12}")
     for each in found:
         print(
-            f"{each.method:32}{each.updates:>4}{each.cosine:>9.3f}{each.relative_bias:>9.3f}{each.bias_error:>8.3f}"
-            f"{each.variance:>10.1f}{each.evaluations:>7.1f}{each.variance * each.evaluations:>12.0f}"
+            f"{each['method']:32}{each['updates']:>4}{each['cosine']:>9.3f}{each['relative_bias']:>9.3f}"
+            f"{each['bias_error']:>8.3f}{each['variance']:>10.1f}{each['evaluations']:>7.1f}"
+            f"{each['variance'] * each['evaluations']:>12.0f}"
         )
+
+
+def measure(lab: LabWorld, process: str, cells: Cells, settings: Settings, chosen: list[str] | None) -> None:
+    """Every cell of a world under a process that is not there yet."""
+    started, bench = time.perf_counter(), None
+    for network in ("pretrained", "half-trained"):
+        for method in methods(process):
+            cell = (lab.name, process, network, method.name)
+            if (chosen and method.name not in chosen) or cells.has(*cell):
+                continue
+            bench = bench or Bench(lab, process)
+            cells.put(*cell, records=bench.records(network, method, settings))
+    print(f"\n== {lab.name}, {process} ({time.perf_counter() - started:.0f} s)")
+    for network in ("pretrained", "half-trained"):
+        print(f"-- {network}")
+        report(cells.where(world=lab.name, process=process, network=network))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--worlds", nargs="+", default=[each.name for each in LAB_WORLDS])
-    parser.add_argument("--processes", nargs="+", default=["absorbing", "uniform"])
-    parser.add_argument("--batches", type=int, default=48)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--worlds", nargs="+", help="some of them only, by name")
+    parser.add_argument("--data", type=Path, help="folder of the measured tables: adds the worlds tfbind8 and gb1")
+    parser.add_argument("--methods", nargs="+", help="some of them only, by name")
+    parser.add_argument("--batches", type=int, default=Settings.batches)
+    parser.add_argument("--batch", type=int, default=Settings.batch)
     parser.add_argument("--quick", action="store_true", help="few batches, to see that it runs")
     parser.add_argument("--out", type=Path, default=Path("runs/lab/gradient_quality.json"))
     options = parser.parse_args()
-    if options.quick:
-        options.batches, options.batch = 3, 8
-    records: list[Quality] = []
-    for lab in (each for each in LAB_WORLDS if each.name in options.worlds):
-        for process in options.processes:
-            started = time.perf_counter()
-            found = list(cells(lab, process, options.batches, options.batch))
-            records += found
-            print(f"\n== {lab.name}, {process} ({time.perf_counter() - started:.0f} s)")
-            for network in ("pretrained", "half-trained"):
-                print(f"-- {network}")
-                report([each for each in found if each.network == network])
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            options.out.write_text(json.dumps([asdict(each) for each in records], indent=1))
+    settings = Settings(3, 8) if options.quick else Settings(options.batches, options.batch)
+    cells = Cells(options.out, KEY, vars(settings))
+    worlds = [*LAB_WORLDS, *(measured_worlds(options.data) if options.data else ())]
+    for lab in (each for each in worlds if not options.worlds or each.name in options.worlds):
+        for process in lab.processes:
+            measure(lab, process, cells, settings, options.methods)
     print(f"\nwrote {options.out}")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import factorial
 
 import torch
 from torch import Tensor, nn
@@ -16,21 +17,36 @@ from torch import Tensor, nn
 from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.likelihood import denoising_loss
 from sepo.evaluation.worlds import Law, World, count, markov_chain, parity
-from sepo.ops import Chance, draw, rows
+from sepo.ops import Chance, rows
 
-FULL, HALF = 1000, 100
-"""Steps of pretraining: until it is as good as it gets, and a tenth of that."""
+FULL = 1000
+"""Steps of pretraining, until it is as good as it gets; a half-trained network has had a tenth."""
 
 
 @dataclass(frozen=True)
 class LabWorld:
-    """beta: reward per nat at which methods are compared; law: of the data that the networks are pretrained on."""
+    """beta: reward per nat at which methods are compared; law: of the data that the networks are pretrained on.
+
+    width, steps: of those networks.
+    """
 
     name: str
     world: World
     law: Callable[[World], Law]
     reward: Callable[[World], Law]
     beta: float = 0.1
+    width: int = 64
+    steps: int = FULL
+
+    @property
+    def processes(self) -> tuple[str, ...]:
+        """Both where the kernel of the uniform process between all sequences is a small matrix."""
+        return ("absorbing", "uniform") if len(self.world.sequences) <= 4096 else ("absorbing",)
+
+    @property
+    def paths(self) -> int:
+        """Of one-site-per-step first-hitting: orders times sequences."""
+        return factorial(self.world.length) * len(self.world.sequences)
 
 
 def ising(world: World, coupling: float = 0.6) -> Law:
@@ -75,19 +91,20 @@ def call(network: nn.Module, xt: Tensor, sigma: Tensor, attend: Tensor | None, s
     return logits if sites is None else rows(logits, sites)
 
 
-def pretrained(lab: LabWorld, process: str, steps: int = FULL, seed: int = 0, batch: int = 256) -> Denoiser:
+def pretrained(lab: LabWorld, process: str, steps: int | None = None, seed: int = 0, batch: int = 256) -> Denoiser:
     """Trained on draws from the data law; a perceptron is close to it and nearly, never quite, consistent."""
     torch.manual_seed(seed)
+    steps = lab.steps if steps is None else steps
     world, uniform = lab.world, process == "uniform"
     kind = world.uniform() if uniform else world.absorbing()
-    network = Perceptron(world, kind.size, uniform)
+    network = Perceptron(world, kind.size, uniform, lab.width)
     policy = Denoiser(network, kind, call, time_free=not uniform, length=world.length)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    law = lab.law(world).expand(batch, -1)
+    cumulative = lab.law(world).cumsum(0)
     for step in range(steps):
         chance = Chance.seeded(seed, [step], batch, purpose=9)
-        x0 = world.sequences[draw(law, chance.uniform())]
+        x0 = world.sequences[torch.searchsorted(cumulative, chance.uniform().double() * cumulative[-1], right=True)]
         loss = denoising_loss(policy, x0, x0 >= 0, chance, draws=2).mean()
         optimizer.zero_grad()
         loss.backward()

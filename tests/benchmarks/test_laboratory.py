@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-NAMES = ("lab_worlds", "laboratory", "methods", "gradient_quality", "convergence")
+NAMES = ("cells", "lab_worlds", "lab_measured", "laboratory", "methods", "targets", "gradient_quality", "convergence")
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +41,8 @@ def test_every_state_is_exact_for_reward_less_kl_and_all_sites_is_not(lab, half)
     policy = half[1]
     for name, exact in (("sepo, not regressed", True), ("sepo, all sites, every state", False)):
         where, method = setting(lab, half, name)
-        start = lab.gradient_quality.moved(where, policy, 2)
-        found = lab.gradient_quality.quality(where, method, start, start, batches=4, batch=16)
+        target = lab.targets.targets(where, policy, (0,), away=2)[0]
+        found = lab.gradient_quality.quality(where, method, target, lab.gradient_quality.Settings(4, 16))
         assert found["bias_error"] == 0
         assert (found["relative_bias"] < 1e-5) == exact
         assert found["evaluations"] == 4 + 4 + 4  # rollout, reference, update
@@ -61,7 +63,8 @@ def test_a_mean_that_is_nothing_but_its_error_has_no_direction(lab, half) -> Non
         for weight in flat.network.parameters():
             weight.zero_()
     where, method = setting(lab, (ising, flat), "diffu_grpo")
-    found = lab.gradient_quality.quality(where, method, flat, flat, batches=6, batch=32)
+    target = lab.targets.Target(flat, flat, lab.targets.exact_gradient(where, flat))
+    found = lab.gradient_quality.quality(where, method, target, lab.gradient_quality.Settings(6, 32))
     assert found["variance"] == found["variance"] and abs(found["cosine"]) <= 1
 
 
@@ -80,3 +83,55 @@ def test_every_method_of_the_library_is_in_the_laboratory(lab) -> None:
 
     names = {each.name for each in lab.methods.methods("absorbing")}
     assert set(ALGORITHMS) - set(lab.methods.LEFT_OUT) <= names
+
+
+@pytest.fixture
+def tables(tmp_path) -> Path:
+    """Both measured tables in the published format: every 8-mer, and 300 variants."""
+    words = pd.DataFrame({"8-mer": ["".join(word) for word in product("ACGT", repeat=8)]})
+    words["8-mer.1"] = words["8-mer"].map(lambda word: word[::-1].translate(str.maketrans("ACGT", "TGCA")))
+    words = words[words["8-mer"] <= words["8-mer.1"]]
+    words["E-score"] = words["8-mer"].str.count("AC") / 8 - 0.3
+    words.to_csv(tmp_path / "SIX6_REF_R1_8mers.tsv.gz", sep="\t", index=False)
+    variants = ["".join(word) for word in product("ACDEFGHIKLMNPQRSTVWY", repeat=2)][:300]
+    fitness = pd.DataFrame({"Variants": [word + "GV" for word in variants], "HD": 2, "Fitness": 0.5})
+    fitness.loc[0, "Fitness"], fitness.loc[1, "Fitness"] = 4.0, 0.25
+    fitness.to_csv(tmp_path / "gb1_4site.csv.gz", index=False)
+    return tmp_path
+
+
+def test_measured_worlds_read_their_tables(lab, tables) -> None:
+    binding, fitness = lab.lab_measured.measured_worlds(tables)
+    reward, law = binding.reward(binding.world), binding.law(binding.world)
+    assert float(reward.min()) == 0 and float(reward.max()) == 1 and binding.processes == ("absorbing",)
+    both = torch.tensor([[0, 1] * 4, [2, 3] * 4])  # ACACACAC and its reverse complement, by letter 0..3 = A C G T
+    assert reward[binding.world.index(both)].tolist() == [1, 1]
+    assert float(law.sum()) == pytest.approx(1) and float((law * reward).sum()) < float(reward.mean())
+    reward, law = fitness.reward(fitness.world), fitness.law(fitness.world)
+    assert int((law > 0).sum()) == 300 and float(law.sum()) == pytest.approx(1)
+    assert float(reward.max()) == 1 and float(reward[law == 0].max()) == float(reward.min()) == 0.25 / 4
+
+
+def test_a_missing_table_is_named(lab, tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"SIX6_REF_R1_8mers.tsv.gz is not there.*--data"):
+        lab.lab_measured.measured_worlds(tmp_path)
+
+
+def test_a_table_without_its_column_is_named(lab, tables) -> None:
+    pd.DataFrame({"Variants": ["AAAA"], "fitness": [1.0]}).to_csv(tables / "gb1_4site.csv.gz", index=False)
+    fitness = lab.lab_measured.measured_worlds(tables)[1]
+    with pytest.raises(ValueError, match="no column 'Fitness'"):
+        fitness.reward(fitness.world)
+
+
+def test_cells_are_kept_replaced_and_left_alone(lab, tmp_path) -> None:
+    path = tmp_path / "deep" / "cells.json"
+    cells = lab.cells.Cells(path, ("world", "method"), {"budget": 1})
+    cells.put("chain", "sepo", records=[{"value": 1.0}, {"value": 2.0}])
+    cells.put("ising", "sepo", records=[{"value": 3.0}])
+    again = lab.cells.Cells(path, ("world", "method"), {"budget": 1})
+    assert again.has("chain", "sepo") and not again.has("chain", "espo")
+    other = lab.cells.Cells(path, ("world", "method"), {"budget": 2})
+    assert not other.has("chain", "sepo")
+    other.put("chain", "sepo", records=[{"value": 4.0}])
+    assert [each["value"] for each in lab.cells.Cells(path, ("world", "method"), {}).records] == [3.0, 4.0]

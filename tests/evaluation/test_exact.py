@@ -9,7 +9,6 @@ import torch
 
 from sepo.evaluation.exact import (
     all_paths,
-    best_law,
     expected_reward,
     first_hitting_law,
     kernel_law,
@@ -23,6 +22,7 @@ from sepo.evaluation.exact import (
     transition,
     visits,
 )
+from sepo.evaluation.values import best_law
 from sepo.evaluation.worlds import World, ideal_uniform, markov_chain, parity, probabilities, random_table
 from sepo.samplers import Ancestral
 from tests.worlds import DEEP, SMALL, at_step, denoisers

@@ -91,7 +91,7 @@ def test_noise_makes_a_denoiser_contradict_itself() -> None:
 
 
 def test_worlds_too_large_to_enumerate_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"letters=4, length=7.*4096"):
-        World(4, 7)
+    with pytest.raises(ValueError, match=r"letters=4, length=10.*262144"):
+        World(4, 10)
     with pytest.raises(ValueError, match=r"letters=1"):
         World(1, 3)

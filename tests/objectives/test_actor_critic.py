@@ -17,10 +17,9 @@ from sepo.evaluation.exact import (
     expected_reward,
     path_probabilities,
     rated,
-    site_values,
-    state_values,
     visits,
 )
+from sepo.evaluation.values import site_values, state_values
 from sepo.evaluation.worlds import Law, Table, World, at_time, count, parity, random_reward
 from sepo.models.critic import Critic
 from sepo.objectives import SEPO, ActorCritic, AllSites, Credit, NextSite, PPOClip, ScoreClip

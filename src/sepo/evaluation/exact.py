@@ -25,7 +25,7 @@ from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.likelihood import path_log_prob
 from sepo.diffusion.process import Absorbing
 from sepo.diffusion.rollout import MaskedPath
-from sepo.evaluation.worlds import Law, Table, World, at_time, look_up
+from sepo.evaluation.worlds import Law, World, at_time
 from sepo.ops import divergence
 from sepo.samplers import KernelSampler
 
@@ -47,7 +47,16 @@ def visits(
     policy: Denoiser, world: World, steps: int | None = None, start: Int[Tensor, " length"] | None = None
 ) -> Visits:
     """The probability that first-hitting visits each of `world.states`."""
-    posterior = _log_posterior(policy, world).exp()
+    return visits_of(log_posterior(policy, world).exp(), world, steps, start)
+
+
+def visits_of(
+    posterior: Float[Tensor, "states length vocab"],
+    world: World,
+    steps: int | None = None,
+    start: Int[Tensor, " length"] | None = None,
+) -> Visits:
+    """The same from the posterior at each of `world.states`."""
     start = torch.full((world.length,), world.letters) if start is None else start
     masked = world.states == world.letters
     free = int((start == world.letters).sum())
@@ -85,7 +94,13 @@ def kernel_law(sampler: KernelSampler, policy: Denoiser, world: World) -> Law:
 def transition(
     kernel: Float[Tensor, "states length vocab"], space: Int[Tensor, "states length"]
 ) -> Float[Tensor, "states states"]:
-    """The matrix of a kernel that moves every site on its own: from row to column."""
+    """The matrix of a kernel that moves every site on its own: from row to column.
+
+    Raises:
+        ValueError: the matrix would not fit into memory.
+    """
+    if len(space) > 4096:
+        raise ValueError(f"{len(space)} states: a matrix between more than 4,096 is too large; take a smaller world.")
     matrix = kernel[:, 0, space[:, 0]]
     for site in range(1, space.shape[1]):
         matrix = matrix * kernel[:, site, space[:, site]]
@@ -97,73 +112,19 @@ def expected_reward(policy: Denoiser, world: World, reward: Law, steps: int | No
     return (first_hitting_law(policy, world, steps) * reward).sum()
 
 
-@torch.no_grad()
-def site_values(policy: Denoiser, world: World, reward: Law) -> Float[Tensor, "states length"]:
-    """E[R | state z, site i is filled next] of one-site-per-step first-hitting; the value of z where i is not masked.
-
-    From the last step to the first: sum over v of p(x0_i = v | z) V(z with site i set to v).
-    """
-    posterior, masked = _log_posterior(policy, world).exp(), world.states == world.letters
-    value = torch.zeros(len(world.states), dtype=posterior.dtype)
-    value[world.state_index(world.sequences)] = reward.to(value.dtype)
-    per_site = value.unsqueeze(1).repeat(1, world.length)
-    for left in range(1, world.length + 1):
-        here = (masked.sum(1) == left).nonzero().squeeze(1)
-        for site in range(world.length):
-            filled = here[masked[here, site]]
-            stride = (world.letters + 1) ** (world.length - 1 - site)
-            ahead = filled.unsqueeze(1) + stride * (torch.arange(world.letters) - world.letters)
-            per_site[filled, site] = (posterior[filled, site, : world.letters] * value[ahead]).sum(1)
-        value[here] = (per_site[here] * masked[here]).sum(1) / left
-        per_site[here] = torch.where(masked[here], per_site[here], value[here].unsqueeze(1))
-    return per_site
-
-
-def state_values(policy: Denoiser, world: World, reward: Law) -> Float[Tensor, " states"]:
-    """V(z) = E[R | z] of every one of `world.states`: the mean over its masked sites, each as likely to come next."""
-    masked = world.states == world.letters
-    per_site, number = site_values(policy, world, reward), masked.sum(1)
-    return torch.where(number > 0, (per_site * masked).sum(1) / number.clamp_min(1), per_site[:, 0])
-
-
 def path_divergence(policy: Denoiser, reference: Denoiser, world: World) -> Float[Tensor, ""]:
     """KL in nats between the laws of the paths of one-site-per-step first-hitting, differentiable.
 
     sum_z W(z) (1 / number of masks) sum over masked sites of KL(p(. | z) || p_ref(. | z))
     """
     masked = world.states == world.letters
-    per_site = divergence(_log_posterior(policy, world), _log_posterior(reference, world)).masked_fill(~masked, 0.0)
+    per_site = divergence(log_posterior(policy, world), log_posterior(reference, world)).masked_fill(~masked, 0.0)
     return (visits(policy, world) * per_site.sum(1) / masked.sum(1).clamp_min(1)).sum()
 
 
 def optimum(reference: Law, reward: Law, beta: float) -> Law:
     """p_ref exp(R / beta) / Z, where p_ref is the law of the reference sampler; beta is reward per nat."""
     return (reference.log() + reward / beta).softmax(0)
-
-
-@torch.no_grad()
-def best_law(reference: Denoiser, world: World, reward: Law, beta: float) -> Law:
-    """The law of the policy that maximises E[R] - beta KL(path || reference's path), one site per step.
-
-    It is `optimum` if the reference is consistent, else only nearly, because no policy chooses the order of the sites.
-
-    By values of states, from the last to the first: V(z) = mean over masked sites of
-    beta log sum_v p_ref(v | z) exp(V(z with site i set to v) / beta), and p(v | z) proportional to the summand.
-    """
-    log_posterior, masked = _log_posterior(reference, world), world.states == world.letters
-    value = torch.zeros(len(world.states), dtype=log_posterior.dtype)
-    value[world.state_index(world.sequences)] = reward.to(value.dtype)
-    logits = torch.zeros_like(log_posterior)
-    for left in range(1, world.length + 1):
-        for site in range(world.length):
-            here = (masked[:, site] & (masked.sum(1) == left)).nonzero().squeeze(1)
-            stride = (world.letters + 1) ** (world.length - 1 - site)
-            ahead = here.unsqueeze(1) + stride * (torch.arange(world.letters) - world.letters)
-            tilted = log_posterior[here, site, : world.letters] + value[ahead] / beta
-            logits[here, site, : world.letters] = tilted
-            value[here] += beta * tilted.logsumexp(1) / left
-    best = Denoiser(Table(world, logits), world.absorbing(), look_up)
-    return first_hitting_law(best, world)
 
 
 def kl(law: Law, reference: Law) -> Float[Tensor, ""]:
@@ -205,13 +166,17 @@ def rated(policy: Denoiser, paths: MaskedPath) -> MaskedPath:
         return MaskedPath(paths.canvas, paths.x0, paths.order, paths.times, path_log_prob(policy, paths, at_once=4096))
 
 
-def _log_posterior(policy: Denoiser, world: World) -> Float[Tensor, "states length vocab"]:
+def log_posterior(
+    policy: Denoiser, world: World, states: Int[Tensor, "states length"] | None = None
+) -> Float[Tensor, "states length vocab"]:
+    """log p(x0_i = v | z) at `states`; None: all of `world.states`."""
     if not isinstance(policy.process, Absorbing) or not policy.time_free:
         raise ValueError(
             f"Subsets are enumerated for time-free networks of the absorbing process, not for "
             f"{type(policy.process).__name__} with time_free={policy.time_free}; use kernel_law."
         )
-    return policy.log_posterior(world.states, at_time(0.5, len(world.states)))
+    states = world.states if states is None else states
+    return policy.log_posterior(states, at_time(0.5, len(states)))
 
 
 def _reveal(weight: Visits, posterior: Tensor, world: World, here: Tensor, sites: tuple[int, ...], left: int) -> Visits:

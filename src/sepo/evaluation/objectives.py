@@ -61,10 +61,11 @@ def kernel_objective(
 
 
 def _next_site(policy: Denoiser, world: World, site: int) -> Float[Tensor, "sequences vocab"]:
-    """log p(x0_site = . | the sites before it) for every sequence."""
-    ahead = torch.arange(world.length) >= site
-    state = world.sequences.masked_fill(ahead, world.letters)
-    return policy.log_posterior(state, at_time(0.5, len(state)))[:, site].double()
+    """log p(x0_site = . | the sites before it) for every sequence: one evaluation for each prefix."""
+    same = world.letters ** (world.length - site)
+    prefix = world.sequences[::same].masked_fill(torch.arange(world.length) >= site, world.letters)
+    posterior = policy.log_posterior(prefix, at_time(0.5, len(prefix)))[:, site].double()
+    return posterior.repeat_interleave(same, dim=0)
 
 
 def _log(law: Tensor) -> Tensor:

@@ -29,6 +29,10 @@ Law = Float[Tensor, " sequences"]
 """One number per sequence of a world, in the order of `World.sequences`: a law, a reward."""
 
 
+MOST = 2**18
+"""Sequences that a world may have."""
+
+
 @dataclass(frozen=True)
 class World:
     """All sequences of `length` tokens 0 .. letters - 1; the mask of the absorbing process is the id `letters`."""
@@ -37,10 +41,10 @@ class World:
     length: int
 
     def __post_init__(self) -> None:
-        if self.letters < 2 or self.length < 1 or self.letters**self.length > 4096:
+        if self.letters < 2 or self.length < 1 or self.letters**self.length > MOST:
             raise ValueError(
                 f"World(letters={self.letters}, length={self.length}): needs at least 2 letters, 1 site, and at most "
-                "4096 sequences to enumerate."
+                f"{MOST} sequences to enumerate."
             )
 
     @cached_property
