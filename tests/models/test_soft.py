@@ -10,11 +10,11 @@ from torch.nn.functional import one_hot
 from sepo.diffusion.soft import input_embeddings, soft_log_posterior, soft_tokens, straight_through
 from sepo.evaluation.worlds import random_table
 from sepo.models import FAMILIES
-from tests.models.toys import LENGTH, MASK, SIZE, denoiser, half_masked
+from tests.models.toys import LENGTH, MASK, NETWORKS, SIZE, denoiser, half_masked
 from tests.worlds import SMALL
 
 T = torch.full((3,), 0.5)
-each_family = pytest.mark.parametrize("family", FAMILIES)
+each_family = pytest.mark.parametrize("family", NETWORKS)
 
 
 def hard() -> torch.Tensor:

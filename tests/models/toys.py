@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
+from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.process import Absorbing
 from sepo.models import as_denoiser
+from sepo.models.language_model import both_ways
 from sepo.models.networks.dit import DiT, DiTConfig
 from sepo.models.networks.dna_cnn import DnaCnn, DnaCnnConfig
 from sepo.models.networks.grid import GridConfig, GridNetwork
@@ -64,13 +65,27 @@ def masked_lm() -> PreTrainedModel:
     return shaken(lambda: BertForMaskedLM(config))
 
 
+def language_model() -> PreTrainedModel:
+    config = LlamaConfig(
+        vocab_size=SIZE,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=LENGTH,
+    )
+    return both_ways(shaken(lambda: LlamaForCausalLM(config)))
+
+
 NETWORKS: dict[str, Callable[[], PreTrainedModel]] = {
     "grid": grid,
     "transformer": transformer,
     "dit": dit,
     "dna_cnn": dna_cnn,
     "masked_lm": masked_lm,
+    "language_model": language_model,
 }
+"""Of the families that fill masks; tests/models/test_diffusion_gemma.py is about the one that has a prefix."""
 
 
 def denoiser(family: str) -> Denoiser:

@@ -19,8 +19,10 @@ from sepo.evaluation.objectives import left_to_right_law
 from sepo.evaluation.worlds import Law, World, ideal_uniform, markov_chain, tabular
 from sepo.ops import Chance
 from sepo.samplers import (
+    DPLM,
     SAMPLERS,
     Ancestral,
+    Confidence,
     FirstHitting,
     Gibbs,
     LeftToRight,
@@ -30,6 +32,7 @@ from sepo.samplers import (
     TauLeaping,
     roll,
 )
+from tests.samplers.enumerated import confidence_law
 from tests.worlds import SMALL, denoisers, deviations
 
 DATA = markov_chain(SMALL, seed=1)
@@ -37,15 +40,17 @@ DATA = markov_chain(SMALL, seed=1)
 
 @dataclass(frozen=True)
 class Claim:
-    """make: the sampler with this many steps; law: enumerated; order: its error is O(steps^-order), none if 0;
-    caches: rows in which nothing appears are not evaluated; regular: that order is seen from 32 steps on."""
+    """make: the sampler with this many steps; law: enumerated, None: unknown; order: its error is O(steps^-order), none
+    if 0; caches: rows in which nothing appears are not evaluated; regular: that order is seen from 32 steps on; trains:
+    its draws have the density that it records."""
 
     make: Callable[[int], Sampler]
-    law: Callable[[int, Denoiser, World], Law]
-    order: int
+    law: Callable[[int, Denoiser, World], Law] | None
+    order: int = 0
     processes: tuple[str, ...] = ("absorbing", "uniform")
     caches: bool = True
     regular: bool = True
+    trains: bool = True
 
 
 CLAIMS = {
@@ -90,11 +95,19 @@ CLAIMS = {
         processes=("absorbing",),
         caches=False,
     ),
+    "confidence": Claim(
+        lambda steps: Confidence(),
+        lambda steps, policy, world: confidence_law(policy, world),
+        order=0,
+        processes=("absorbing",),
+    ),
+    "dplm": Claim(DPLM, None, processes=("absorbing",), caches=False, trains=False),
 }
 
 ROWS = [(name, process) for name, claim in CLAIMS.items() for process in claim.processes]
 every = pytest.mark.parametrize(("name", "process"), ROWS)
-absorbing = pytest.mark.parametrize("name", CLAIMS)
+known = pytest.mark.parametrize(("name", "process"), [row for row in ROWS if CLAIMS[row[0]].law is not None])
+absorbing = pytest.mark.parametrize("name", [name for name, claim in CLAIMS.items() if claim.law is not None])
 filling = pytest.mark.parametrize("name", [name for name, claim in CLAIMS.items() if not claim.make(3).revisits])
 
 
@@ -121,13 +134,16 @@ class Recorder(nn.Module):
 def test_every_sampler_of_the_table_states_its_claims() -> None:
     assert set(CLAIMS) == set(SAMPLERS)
     for name, claim in CLAIMS.items():
-        assert isinstance(claim.make(3), SAMPLERS[name])
+        sampler = claim.make(3)
+        assert isinstance(sampler, SAMPLERS[name]) and isinstance(sampler, Sampler)
+        assert sampler.exact_density == claim.trains
 
 
-@every
+@known
 def test_draws_follow_the_exact_law(name: str, process: str) -> None:
     """The law is enumerated; 8,000 draws lie within four standard deviations of chi-square."""
     claim, policy = CLAIMS[name], ideal(process)
+    assert claim.law is not None
     rollout = roll(claim.make(3), policy, Canvas.blank(8000, 3), Chance.of(5, 8000))
     law = claim.law(3, policy, SMALL)
     assert law.sum().item() == pytest.approx(1, abs=1e-6)
@@ -136,9 +152,10 @@ def test_draws_follow_the_exact_law(name: str, process: str) -> None:
         assert deviations(SMALL, rollout.x0, DATA) > 10
 
 
-@every
+@known
 def test_the_error_of_the_ideal_denoiser_halves_when_the_steps_double(name: str, process: str) -> None:
     claim, policy = CLAIMS[name], ideal(process)
+    assert claim.law is not None
     with torch.no_grad():
         errors = [float(total_variation(claim.law(steps, policy, SMALL), DATA)) for steps in (32, 64, 128)]
     if claim.order == 0:
@@ -191,6 +208,8 @@ def test_a_rows_draws_do_not_depend_on_the_batch_it_travels_in(name: str, proces
             assert torch.equal(alone.order, together.order[part])
             assert torch.equal(alone.log_prob, together.log_prob[part])
             assert torch.equal(alone.times, together.times[part, : alone.steps])
+        if isinstance(alone, StatePath) and isinstance(together, StatePath):
+            torch.testing.assert_close(alone.log_prob.sum(1), together.log_prob[part].sum(1))
 
 
 @filling

@@ -1,4 +1,4 @@
-"""The table of bad inputs in the guide is what the benchmark prints."""
+"""The table of bad inputs in the guide is what the benchmark prints; samplers that cannot be trained with."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from sepo import SEPOConfig
+from sepo.diffusion.process import Absorbing
+from sepo.samplers import Confidence, sampler_named
+from sepo.training.building import build_parts
 
 ROOT = Path(__file__).parents[2]
 SCRIPT, GUIDE = ROOT / "benchmarks" / "bad_inputs.py", ROOT / "docs" / "guide" / "troubleshooting.md"
@@ -35,3 +41,24 @@ def test_every_bad_input_gets_what_the_guide_says():
     for what, outcome in happened.items():
         assert outcome not in ("nothing", "the run goes on") and not outcome.startswith("TrainOutput"), what
         assert outcome.split(":")[0] == said[what].split(":")[0], what
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sampler": "dplm"},
+        {"sampler": "confidence", "sampler_kwargs": {"rule": "low_confidence"}},
+        {"sampler": "confidence", "sampler_kwargs": {"temperature": 0.5}},
+        {"sampler": "confidence", "sampler_kwargs": {"rule_temperature": 0.1}},
+    ],
+    ids=str,
+)
+def test_a_sampler_without_the_density_of_its_path_is_not_trained_with(tmp_path: Path, options: dict[str, Any]):
+    words = r"not the density of its path.*ratios and KL.*rule='entropy'.*temperature=1.*sepo sample"
+    with pytest.raises(ValueError, match=words):
+        SEPOConfig(str(tmp_path), report_to="none", use_cpu=True, **options)
+    config = SEPOConfig(str(tmp_path), report_to="none", use_cpu=True, sampler="confidence", sampling_steps=4)
+    assert build_parts(config, Absorbing(5, 4)).sampler == Confidence(4)
+    given = sampler_named(options["sampler"], None, options.get("sampler_kwargs"))
+    with pytest.raises(ValueError, match=words):
+        build_parts(config, Absorbing(5, 4), sampler=given)

@@ -79,8 +79,8 @@ def test_scale_rewards_may_be_a_truth_value_as_in_trl(tmp_path):
     [
         (
             "sampler",
-            "confidence",
-            "first_hitting, left_to_right, ancestral, tau_leaping, predictor_corrector, remdm, gibbs",
+            "semi_autoregressive",
+            "first_hitting, left_to_right, ancestral, tau_leaping, predictor_corrector, remdm, gibbs, confidence, dplm",
         ),
         ("reading", "next-site", "next_site, all_sites, fresh_masks"),
         ("weight", "grpo", "score, ppo, unclipped"),

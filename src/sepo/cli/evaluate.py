@@ -23,8 +23,7 @@ from sepo.rewards import Rewards
 from sepo.runs.plain import plain, to_json, write_json
 from sepo.tasks import Task
 from sepo.training.examples import Examples
-from sepo.training.policy import lengths_of
-from sepo.training.prompts import prompts_for
+from sepo.training.policy import prompts_through
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,7 @@ class Evaluate:
 
     Args:
         model: folder or hub id of the model.
+        model_init_kwargs: how the model is loaded, as the options of sepo.load.
         task: digits, sudoku, or a class of your own, as package.module:Class or file.py:Class; its options as
             --task.digit 7. It brings test prompts, reward, metrics and held-out data.
         reward: in place of the task's: package.module:function, file.py:function, a folder or hub id of a
@@ -54,6 +54,7 @@ class Evaluate:
     """
 
     model: str | None = None
+    model_init_kwargs: dict[str, Any] | None = None
     task: str | dict[str, Any] | None = None
     reward: str | list[str] | None = None
     dataset: str | None = None
@@ -106,7 +107,7 @@ def run(words: Sequence[str]) -> int:
 def evaluation(name: str, what: Evaluate) -> dict[str, Any]:
     """Everything that the options ask for, by name."""
     task = None if what.task is None else task_named(what.task)
-    policy = model_named(name, best_device(what.device))
+    policy = model_named(name, best_device(what.device), **(what.model_init_kwargs or {}))
     tokenizer: Any = None if task is None else task.tokenizer
     tokenizer = tokenizer or tokenizer_for(what.tokenizer or name)
     found: dict[str, Any] = {"model": name}
@@ -124,8 +125,8 @@ def worth(policy: Denoiser, what: Evaluate, task: Task | None, tokenizer: Any) -
         rows = read_rows(what.dataset, what.dataset_split)
     names = [what.reward] if isinstance(what.reward, str) else what.reward or []
     functions = [reward_named(name) for name in names] or [task.reward if task is not None else None]
-    prompts = prompts_for(rows, tokenizer, what.max_completion_length, policy.length, lengths_of(policy))
     sampler = chosen_sampler(policy, what.sampler, what.steps, what.sampler_kwargs)
+    prompts = prompts_through(policy, sampler, rows, tokenizer, what.max_completion_length)
     judged = Judge(prompts, rows, sampler, Rewards.of(functions).to(policy.device), task, what.num, what.seed)(policy)
     found: dict[str, Any] = {"samples": len(judged.samples), "reward": judged.reward}
     if len(judged.rewards) > 1:

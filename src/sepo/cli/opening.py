@@ -53,7 +53,7 @@ def adapter(asked: bool | Mapping[str, Any] | None, policy: Denoiser) -> Any:
     chosen = {} if asked is True else dict(asked)
     layers = FAMILIES[family_of(policy.network)].lora
     if layers:
-        chosen.setdefault("target_modules", list(layers))
+        chosen.setdefault("target_modules", layers if isinstance(layers, str) else list(layers))
     try:
         return LoraConfig(**chosen)
     except TypeError as error:

@@ -37,6 +37,8 @@ class Pretrain:
         dataset_split: of a hub dataset.
         eval_dataset: held-out data for the bound, in the same forms.
         model: folder or hub id of a model that is trained further; null: a fresh network.
+        model_init_kwargs: how that model is loaded, as the options of sepo.load; --model_init_kwargs.convert true
+            begins from an autoregressive language model.
         network: a fresh network in place of the task's: its family and the options of its configuration, such as
             --network.family transformer --network.vocab_size 33; for one without a tokenizer the last id is the mask.
         process: absorbing or uniform, of a fresh network.
@@ -49,6 +51,7 @@ class Pretrain:
     dataset_split: str = "train"
     eval_dataset: str | None = None
     model: str | None = None
+    model_init_kwargs: dict[str, Any] | None = None
     network: dict[str, Any] | None = None
     process: str = "absorbing"
     tokenizer: str | None = None
@@ -149,7 +152,7 @@ def trainer_for(what: Pretrain, args: PretrainConfig, task: Task | None) -> Pret
 
 def _policy(what: Pretrain, task: Task | None, tokenizer: Any, row: Row) -> Denoiser:
     if what.model is not None:
-        return model_named(what.model)
+        return model_named(what.model, **(what.model_init_kwargs or {}))
     if what.network is not None:
         length = len(row["tokens"]) if "tokens" in row else None
         return network_from(what.network, what.process, tokenizer, length)

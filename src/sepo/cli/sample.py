@@ -18,8 +18,7 @@ from sepo.cli.samples import Samples, draw_samples, rows_for
 from sepo.cli.writing import as_lines, require_writable, write_samples
 from sepo.models import tokenizer_for
 from sepo.tasks import Task
-from sepo.training.policy import lengths_of
-from sepo.training.prompts import prompts_for
+from sepo.training.policy import prompts_through
 
 
 @dataclass(frozen=True)
@@ -28,11 +27,12 @@ class Sample:
 
     Args:
         model: folder or hub id of the model.
+        model_init_kwargs: how the model is loaded, as the options of sepo.load: --model_init_kwargs.dtype bfloat16.
         num: samples; with prompts, samples of each.
         prompts: a file of prompts: txt with one per line, csv, json, jsonl or parquet; or one prompt as it is. Of a
             model without tokenizer they are rows with "tokens" and "free". null: no prompts.
-        sampler: first_hitting, left_to_right, ancestral, tau_leaping, predictor_corrector (the gradient flow), remdm
-            or gibbs; null: first_hitting for masks, ancestral for other processes.
+        sampler: first_hitting, left_to_right, confidence (LLaDA, Dream), ancestral, tau_leaping, predictor_corrector
+            (the gradient flow), remdm, gibbs or dplm; null: first_hitting for masks, ancestral for other processes.
         sampler_kwargs: options of that sampler, as --sampler_kwargs.corrector_steps 2.
         steps: network evaluations per sample at most (of the predictor); null: one site per step (first_hitting,
             left_to_right), 64 or 128 (others).
@@ -47,6 +47,7 @@ class Sample:
     """
 
     model: str | None = None
+    model_init_kwargs: dict[str, Any] | None = None
     num: int = 16
     prompts: str | None = None
     sampler: str | None = None
@@ -102,16 +103,16 @@ def run(words: Sequence[str]) -> int:
 
 def sampled(name: str, what: Sample, task: Task | None) -> Samples:
     """The samples that the options describe."""
-    policy = model_named(name, best_device(what.device))
+    policy = model_named(name, best_device(what.device), **(what.model_init_kwargs or {}))
     tokenizer: Any = None if task is None else task.tokenizer
     tokenizer = tokenizer or tokenizer_for(what.tokenizer or name)
     rows: Any = None if task is None else task.test_prompts()
     if what.prompts is not None:
         rows = prompts_named(what.prompts)
         rows = [row for row in rows for _ in range(what.num)]
-    prompts = prompts_for(rows, tokenizer, what.max_completion_length, what.length or policy.length, lengths_of(policy))
-    number = what.num if what.prompts is None else len(rows)
     sampler = chosen_sampler(policy, what.sampler, what.steps, what.sampler_kwargs)
+    prompts = prompts_through(policy, sampler, rows, tokenizer, what.max_completion_length, what.length)
+    number = what.num if what.prompts is None else len(rows)
     return draw_samples(policy, sampler, prompts, rows_for(rows, number), what.seed, what.batch_size)
 
 

@@ -31,7 +31,10 @@ SAMPLING = 7
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """One entry per sample, and the rollouts, batch by batch. `columns` are those of the prompts' rows."""
+    """One entry per sample, and the rollouts, batch by batch. `columns` are those of the prompts' rows.
+
+    exact_density: whether the sampler's log-probabilities are those of its paths.
+    """
 
     prompts: list[Any]
     completions: list[Any]
@@ -40,6 +43,7 @@ class Samples:
     rollouts: list[Rollout]
     evaluations: int
     seconds: float
+    exact_density: bool = True
 
     def __len__(self) -> int:
         return len(self.completions)
@@ -67,7 +71,8 @@ def draw_samples(
         completions += prompts.completions(rollouts[-1])
         ids += completion_ids(rollouts[-1])
     spent, took = policy.meter.evaluations - before, time.monotonic() - started
-    return Samples(asked, as_messages(asked, completions), ids, columns_of(rows), rollouts, spent, took)
+    exact = sampler.exact_density
+    return Samples(asked, as_messages(asked, completions), ids, columns_of(rows), rollouts, spent, took, exact)
 
 
 def rows_for(rows: Sequence[Row] | None, number: int) -> list[Row]:
@@ -88,7 +93,7 @@ def path_kl(samples: Samples, reference: Denoiser) -> float | None:
     """The mean of log p(path) / p_ref(path) in nats; None where paths have no such probability."""
     ratios: list[Tensor] = []
     for rollout in samples.rollouts:
-        if not isinstance(rollout, MaskedPath):
+        if not isinstance(rollout, MaskedPath) or not samples.exact_density:
             return None
         with evaluating(reference.network):
             ratios.append((rollout.log_prob - path_log_prob(reference, rollout)).sum(1))

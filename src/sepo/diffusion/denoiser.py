@@ -42,7 +42,8 @@ class Denoiser:
     """A network, the process it inverts, and how its numbers are read.
 
     banned: ids that are never drawn (the mask of an absorbing process is ruled out by itself); time_free: the network
-    ignores sigma, so that a row which did not change needs no new evaluation; length: of an unconditional canvas.
+    ignores sigma, so that a row which did not change needs no new evaluation; length: of a blank canvas; frame: the
+    tokens that stand before and behind its free sites, such as <cls> and <eos> of a protein model.
     """
 
     network: nn.Module
@@ -52,6 +53,7 @@ class Denoiser:
     banned: tuple[int, ...] = ()
     time_free: bool = True
     length: int | None = None
+    frame: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
     meter: Meter = field(default_factory=Meter)
 
     def __post_init__(self) -> None:

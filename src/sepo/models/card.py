@@ -33,6 +33,7 @@ class Card:
     time_free: bool = True
     length: int | None = None
     base: str | None = None
+    frame: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
 
     def to_json(self) -> str:
         described: dict[str, Any] = {
@@ -47,6 +48,8 @@ class Card:
         }
         if self.base is not None:
             described["base"] = self.base
+        if any(self.frame):
+            described["frame"] = self.frame
         return json.dumps(described, indent=2) + "\n"
 
 
@@ -60,6 +63,7 @@ def card_of(denoiser: Denoiser, family: str, base: str | None = None) -> Card:
         denoiser.time_free,
         denoiser.length,
         base,
+        denoiser.frame,
     )
 
 
@@ -107,7 +111,13 @@ def _card(described: dict[str, Any]) -> Card:
         time_free=bool(described["time_free"]),
         length=length,
         base=base,
+        frame=_frame(described.get("frame", ((), ()))),
     )
+
+
+def _frame(described: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    before, behind = described
+    return tuple(int(token) for token in before), tuple(int(token) for token in behind)
 
 
 def _describe(option: Any, table: dict[str, Any], without: str | None = None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from torch import nn
 from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.meaning import Meaning, Posterior
 from sepo.diffusion.process import Process
-from sepo.models import dit, dna_cnn, grid, masked_lm, transformer
+from sepo.models import diffusion_gemma, dit, dna_cnn, grid, language_model, masked_lm, transformer
 from sepo.models.family import Family, innermost
 
 FAMILIES: dict[str, Family] = {
@@ -16,17 +16,32 @@ FAMILIES: dict[str, Family] = {
     "dit": dit.FAMILY,
     "dna_cnn": dna_cnn.FAMILY,
     "masked_lm": masked_lm.FAMILY,
+    "language_model": language_model.FAMILY,
+    "diffusion_gemma": diffusion_gemma.FAMILY,
 }
 
 
 def family_of(network: nn.Module) -> str:
-    """The name of the family that a network belongs to; any stock `...ForMaskedLM` is a masked_lm."""
+    """The name of the family that a network belongs to; any stock `...ForMaskedLM` is a masked_lm.
+
+    Raises:
+        ValueError: it belongs to none; a `...ForCausalLM` that looks back only does not denoise.
+    """
     inner = innermost(network)
     for name, family in FAMILIES.items():
         if family.network is not None and isinstance(inner, family.network):
             return name
     if "ForMaskedLM" in type(inner).__name__:
         return "masked_lm"
+    if "ForBlockDiffusion" in type(inner).__name__:
+        return "diffusion_gemma"
+    if "ForCausalLM" in type(inner).__name__ or "LMHeadModel" in type(inner).__name__:
+        if getattr(inner.config, "is_causal", True):
+            raise ValueError(
+                f"{type(inner).__name__} looks back only and cannot fill in what lies ahead: take its causal mask away "
+                "with sepo.models.convert(network, tokenizer), then train it on text with PretrainTrainer."
+            )
+        return "language_model"
     raise ValueError(
         f"{type(inner).__name__} belongs to no family; the known ones are {', '.join(FAMILIES)}. A new family is one "
         "file and one row of sepo.models.families.FAMILIES."
@@ -45,10 +60,11 @@ def as_denoiser(
     length: of an unconditional canvas; None takes what the network's configuration says, if it does.
     """
     family, config = FAMILIES[family_of(network)], innermost(network).config
-    if process.size != config.vocab_size:
+    size = config.get_text_config().vocab_size
+    if process.size != size:
         raise ValueError(
             f"The process has size={process.size} token ids but the network embeds and outputs "
-            f"vocab_size={config.vocab_size}: they must agree (for an absorbing process both count the mask)."
+            f"vocab_size={size}: they must agree (for an absorbing process both count the mask)."
         )
     if length is None:
         length = family.length(config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
@@ -11,15 +12,20 @@ from transformers import PretrainedConfig, PreTrainedModel
 from sepo.diffusion.denoiser import Call
 
 
+def as_it_is(network: PreTrainedModel) -> PreTrainedModel:
+    return network
+
+
 @dataclass(frozen=True)
 class Family:
     """One row of the table FAMILIES.
 
-    call(network, xt, sigma, attend, sites) -> logits; config, network: the classes of a family of our own, None for
-    what transformers opens with AutoModelForMaskedLM; lengths(config): the sequence lengths that the network accepts;
+    call(network, xt, sigma, attend, sites) -> logits; config, network: the classes of a family of our own; stock: in
+    place of them, the Auto class that transformers opens such networks with; ready: done to a stock network that was
+    opened; lengths(config): the sequence lengths that the network accepts;
     length(config): that of an unconditional canvas, if the configuration knows it; time_free(config): the network
     ignores sigma; padding: it obeys `attend`; lora: the names of the layers that an adapter usually goes to (PEFT's
-    `target_modules`; empty: leave it to PEFT).
+    `target_modules`, or a pattern; empty: leave it to PEFT).
     """
 
     call: Call
@@ -27,9 +33,11 @@ class Family:
     length: Callable[[PretrainedConfig], int | None]
     time_free: Callable[[PretrainedConfig], bool]
     padding: bool
-    lora: tuple[str, ...]
+    lora: tuple[str, ...] | str
     config: type[PretrainedConfig] | None = None
     network: type[PreTrainedModel] | None = None
+    stock: Any = None
+    ready: Callable[[PreTrainedModel], PreTrainedModel] = as_it_is
 
 
 def innermost(network: nn.Module) -> PreTrainedModel:

@@ -1,90 +1,86 @@
-"""Checkpoints: ordinary save_pretrained folders with one small card beside the weights, loaded back as a Denoiser.
+"""Loading: a name becomes a Denoiser, whoever wrote the checkpoint.
 
-Everything else that transformers opens with AutoModelForMaskedLM loads as well: it needs no card, only a known mask id.
+Folders that were saved here have a card beside the weights. Others are recognised: the layouts in which models were
+published (sepo.models.published), and what transformers opens itself.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.process import Absorbing
-from sepo.models.adapters import adapter_around, attach, base_of, base_weights
-from sepo.models.card import NAME, Card, card_of, read_card
-from sepo.models.critic import save_critic
+from sepo.models import diffusion_gemma, language_model, masked_lm
+from sepo.models.adapters import attach, base_of
+from sepo.models.card import NAME, Card, read_card
+from sepo.models.conversion import convert as converted
 from sepo.models.families import FAMILIES, as_denoiser, family_of
 from sepo.models.family import innermost
-from sepo.models.opening import STOCK, family_in, find, open_network, quiet, tokenizer_in
-from sepo.models.storage import replacing, settle
+from sepo.models.opening import STOCK, Wishes, family_in, find, open_network, quiet, tokenizer_in
+from sepo.models.published.source import source_of
+from sepo.models.published.table import LAYOUTS, layout_named, layout_of, open_published
+from sepo.models.storage import settle
 from sepo.models.weights import ADAPTER_CONFIG
-
-BASE = "base"
-
-
-def save_pretrained(
-    denoiser: Denoiser, folder: str | os.PathLike[str], state_dict: Mapping[str, Tensor] | None = None
-) -> None:
-    """Writes the network as its own `save_pretrained` does, and the card; with adapters, the adapters alone. A critic
-    has a file of its own.
-
-    All files change at once: a kill or a full disk leaves the last good checkpoint as it was. Adapters on a network
-    that was never saved take it along, in the subfolder `base`. state_dict: the weights to write, where they were
-    gathered elsewhere.
-
-    Raises:
-        ValueError: the network belongs to no family.
-        OSError: the disk is full or not writable.
-    """
-    network: Any = adapter_around(denoiser.network) or innermost(denoiser.network)
-    family = family_of(denoiser.network)
-    try:
-        with replacing(Path(folder)) as staging, quiet():
-            network.save_pretrained(staging, **({} if state_dict is None else {"state_dict": dict(state_dict)}))
-            save_critic(denoiser.network, staging)
-            _write_card(denoiser, family, staging)
-    except (OSError, SafetensorError) as error:
-        raise OSError(
-            f"{folder} could not be written ({error}); what was there before is unchanged. Free some space or choose "
-            "another folder."
-        ) from error
-
-
-def write_metadata(denoiser: Denoiser, folder: str | os.PathLike[str]) -> None:
-    """The card alone (and the base of adapters that lack one), for a folder to which a trainer saves the network."""
-    family = family_of(denoiser.network)
-    with replacing(Path(folder)) as staging, quiet():
-        _write_card(denoiser, family, staging)
 
 
 def load(
     name: str | os.PathLike[str],
     device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     revision: str | None = None,
+    *,
+    layout: str | None = None,
+    pickles: bool = False,
+    ema: bool | None = None,
+    convert: bool = False,
+    local_files_only: bool = False,
+    **options: Any,
 ) -> Denoiser:
-    """A denoiser from a folder or a hub id; its network is in evaluation mode.
+    """A denoiser from a folder, a file or a hub id; its network is in evaluation mode.
 
-    dtype: of the weights, None as stored; revision: branch, tag or commit on the hub.
+    dtype: of the weights, such as torch.bfloat16 or "bfloat16", None as stored; revision: branch, tag or commit on the
+    hub; layout: of a published checkpoint, a name in LAYOUTS, None to recognise it; pickles: admit weights that are no
+    safetensors (nothing that they hold is run); ema: the moving average where a file holds one, None as published
+    results do; convert: begin a diffusion model from an autoregressive one; local_files_only: nothing is downloaded (as
+    HF_HUB_OFFLINE=1); options: of transformers' from_pretrained, such as device_map, attn_implementation or
+    quantization_config.
 
     Raises:
         ValueError: nothing that can be loaded is there, or what is there does not fit together.
     """
-    folder = find(name, revision)
-    settle(folder)
+    wishes = Wishes(_dtype(dtype), revision, layout, pickles, ema, local_files_only, options)
+    folder = find(name, wishes)
+    if folder.is_dir():
+        settle(folder)
+    denoiser = _converted(folder, wishes) if convert else _opened(folder, wishes)
+    network = innermost(denoiser.network)
+    if not (folder / ADAPTER_CONFIG).is_file():
+        network.name_or_path = str(folder.resolve()) if Path(name).exists() else str(name)
+    return denoiser if device is None else denoiser.on(denoiser.network.to(device))
+
+
+def _dtype(asked: torch.dtype | str | None) -> torch.dtype | None:
+    found = getattr(torch, asked, asked) if isinstance(asked, str) else asked
+    if not (found is None or isinstance(found, torch.dtype)):
+        raise ValueError(f"dtype={asked!r}: choose one of torch's, such as float32 or bfloat16, or nothing.")
+    return found
+
+
+def _opened(folder: Path, wishes: Wishes) -> Denoiser:
     card = read_card(folder / NAME) if (folder / NAME).is_file() else None
     if (folder / ADAPTER_CONFIG).is_file():
-        return _load_adapter(folder, card, device, dtype)
+        return _load_adapter(folder, card, wishes)
+    published = _published(folder, wishes) if card is None else None
+    if published is not None:
+        return published
     family = family_in(folder)
-    if card is None and family != STOCK:
+    if card is None and family not in STOCK:
         raise ValueError(
             f"{folder} holds a network of family {family!r} but no {NAME}, which says what process it was trained for. "
             "Save it with sepo.models.save_pretrained, or load the network yourself and give it to as_denoiser."
@@ -94,25 +90,25 @@ def load(
             f"{folder / NAME} names the family {card.family!r} but the config.json beside it is of {family!r}: restore "
             "the pair that was saved together."
         )
-    network = open_network(folder, FAMILIES[family], dtype, complete=card is not None)
-    denoiser = denoiser_for(network, tokenizer_in(folder)) if card is None else _through(card, network, folder)
-    network.name_or_path = str(folder.resolve()) if Path(name).is_dir() else str(name)
-    return _placed(denoiser, device)
+    network = open_network(folder, FAMILIES[family], wishes, complete=card is not None)
+    return denoiser_for(network, tokenizer_in(folder)) if card is None else _through(card, network, folder)
 
 
 def tokenizer_for(name: str | os.PathLike[str], revision: str | None = None) -> PreTrainedTokenizerBase | None:
     """The tokenizer that was saved beside a network, None if there is none: models of images, DNA and puzzles."""
-    return tokenizer_in(find(name, revision))
+    return tokenizer_in(find(name, Wishes(revision=revision)))
 
 
 def denoiser_for(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None) -> Denoiser:
     """The lens on a network without a card: an absorbing process whose mask the tokenizer or the config names.
 
-    The tokenizer's other special tokens are never drawn: they are the frame of a sequence, not its content.
+    Other special tokens are never drawn: they are the frame of a sequence, not its content.
 
     Raises:
         ValueError: no mask id is known, or it does not fit the network.
     """
+    if family_of(network) == "diffusion_gemma":
+        return diffusion_gemma.lens(network, tokenizer)
     config = innermost(network).config
     mask: Any = None if tokenizer is None else tokenizer.mask_token_id
     if mask is None:
@@ -129,30 +125,17 @@ def denoiser_for(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | 
             "another model, or a mask token was added to it alone (network.resize_token_embeddings adds it to the "
             "network)."
         )
-    special: set[Any] = set() if tokenizer is None else set(tokenizer.all_special_ids)
-    banned = tuple(sorted(token for token in special - {mask} if token < config.vocab_size))
-    return as_denoiser(network, Absorbing(config.vocab_size, mask=mask), banned=banned)
+    family = language_model if family_of(network) == "language_model" else masked_lm
+    banned = family.never_drawn(config, mask, tokenizer)
+    process = Absorbing(config.vocab_size, mask=mask)
+    return replace(as_denoiser(network, process, banned=banned), frame=masked_lm.frame_of(config))
 
 
-def _write_card(denoiser: Denoiser, family: str, folder: Path) -> None:
-    base = None
-    if adapter_around(denoiser.network) is not None:
-        network = innermost(denoiser.network)
-        base = network.name_or_path
-        if not base:
-            base = BASE
-            network.save_pretrained(folder / BASE, state_dict=base_weights(denoiser.network))
-            (folder / BASE / NAME).write_text(card_of(denoiser, family).to_json(), encoding="utf-8")
-    (folder / NAME).write_text(card_of(denoiser, family, base).to_json(), encoding="utf-8")
-
-
-def _load_adapter(
-    folder: Path, card: Card | None, device: torch.device | str | None, dtype: torch.dtype | None
-) -> Denoiser:
+def _load_adapter(folder: Path, card: Card | None, wishes: Wishes) -> Denoiser:
     """The base, the adapters on it, and the lens of the adapters' own card."""
     named = card.base if card is not None and card.base is not None else base_of(folder)
     beside = (folder / named).is_dir()
-    base = load(folder / named if beside else named, device, dtype)
+    base = load(folder / named if beside else named, dtype=wishes.dtype, pickles=wishes.pickles, **wishes.options)
     network = innermost(base.network)
     adapted = attach(network, folder).eval()
     if beside:
@@ -164,11 +147,35 @@ def _load_adapter(
             f"{folder / NAME} is of the family {card.family!r} but its base {named} of {family_of(network)!r}: restore "
             "the base that the adapter was trained on."
         )
-    return _placed(_through(card, network, folder).on(adapted), device)
+    return _through(card, network, folder).on(adapted)
 
 
-def _placed(denoiser: Denoiser, device: torch.device | str | None) -> Denoiser:
-    return denoiser if device is None else denoiser.on(denoiser.network.to(device))
+def _published(path: Path, wishes: Wishes) -> Denoiser | None:
+    """None: it is in no published layout, but a stock network of transformers, or nothing."""
+    if path.is_dir() and not (path / "config.json").is_file() and not wishes.pickles and wishes.layout is None:
+        return None
+    if path.is_file() and (path.parent / NAME).is_file():
+        raise ValueError(f"{path} is a file, not a checkpoint: give the folder {path.parent}, which has a {NAME}.")
+    source = source_of(path, wishes.pickles)
+    layout = layout_of(source) if wishes.layout is None else layout_named(wishes.layout)
+    if layout is not None:
+        return open_published(source, layout, wishes)
+    if path.is_file():
+        raise ValueError(
+            f"{path} holds {len(source.shapes)} tensors, such as {next(iter(source.shapes))!r}, in none of the layouts "
+            f"{', '.join(LAYOUTS)}: name the one it is of with layout=, or give the folder that save_pretrained wrote."
+        )
+    return None
+
+
+def _converted(folder: Path, wishes: Wishes) -> Denoiser:
+    tokenizer = tokenizer_in(folder)
+    if tokenizer is None:
+        raise ValueError(f"{folder} has no tokenizer, and a conversion needs one that knows a mask.")
+    options = {"local_files_only": True, **wishes.options, **({} if wishes.dtype is None else {"dtype": wishes.dtype})}
+    with quiet(folder):
+        network = AutoModelForCausalLM.from_pretrained(folder, **options)
+    return converted(network.eval(), tokenizer)
 
 
 def _through(card: Card, network: PreTrainedModel, folder: Path) -> Denoiser:
@@ -177,4 +184,4 @@ def _through(card: Card, network: PreTrainedModel, folder: Path) -> Denoiser:
         fitting = as_denoiser(network, card.process, card.meaning, card.banned, card.length)
     except ValueError as error:
         raise ValueError(f"{folder / NAME} does not fit the network beside it. {error}") from error
-    return replace(fitting, time_free=card.time_free, length=card.length)
+    return replace(fitting, time_free=card.time_free, length=card.length, frame=card.frame)

@@ -7,15 +7,18 @@ those of p(x0_i | x_t) (Structured Denoising Diffusion Models in Discrete State-
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import EsmConfig, PretrainedConfig
-from transformers.utils.generic import ModelOutput
+from transformers import AutoModelForMaskedLM, EsmConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from sepo.models.family import Family, innermost
-from sepo.ops import rows
+from sepo.models.gathering import logits_at
 from sepo.typing import Sites, Time, Tokens
+
+ALPHABET, CLS, EOS, RESIDUES = 33, 0, 2, range(4, 24)
+"""Of ESM-2 and DPLM: the number of tokens, those around a sequence, and the amino acids (LAGVSERTIDPKQNFYMHWC)."""
 
 
 def call(
@@ -32,28 +35,26 @@ def call(
     """
     _refuse_masks_alone(innermost(network).config, xt, attend)
     attention_mask = None if attend is None else attend.long()
-    if sites is None:
-        return network(input_ids=xt, attention_mask=attention_mask).logits
-    gather = _Gather(sites)
-    handle = innermost(network).base_model.register_forward_hook(gather)
-    try:
-        logits = network(input_ids=xt, attention_mask=attention_mask).logits
-    finally:
-        handle.remove()
-    return logits if gather.done else rows(logits, sites)
+    return logits_at(network, lambda: network(input_ids=xt, attention_mask=attention_mask), sites)
 
 
-class _Gather:
-    """A hook that keeps the hidden states at `sites` alone on their way from the stock encoder to the stock head."""
+def never_drawn(config: Any, mask: int, tokenizer: PreTrainedTokenizerBase | None) -> tuple[int, ...]:
+    """Special tokens, the frame of a sequence and not its content; of ESM's alphabet all but the amino acids."""
+    if isinstance(config, EsmConfig) and config.vocab_size == ALPHABET:
+        return residues_alone(config.vocab_size, mask)
+    special: set[Any] = set() if tokenizer is None else set(tokenizer.all_special_ids)
+    return tuple(sorted(token for token in special - {mask} if token < config.vocab_size))
 
-    def __init__(self, sites: Int[Tensor, "batch k"]) -> None:
-        self.sites, self.done = sites, False
 
-    def __call__(self, encoder: nn.Module, inputs: tuple, output: object) -> object:
-        if isinstance(output, ModelOutput) and "last_hidden_state" in output:
-            output["last_hidden_state"] = rows(output["last_hidden_state"], self.sites)
-            self.done = True
-        return output
+def frame_of(config: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """<cls> and <eos> around a protein, which ESM cannot be without; nothing around other texts."""
+    protein = isinstance(config, EsmConfig) and config.vocab_size == ALPHABET
+    return ((CLS,), (EOS,)) if protein else ((), ())
+
+
+def residues_alone(size: int, mask: int) -> tuple[int, ...]:
+    """The ids of ESM's alphabet that are no amino acid: special tokens, gaps, ambiguous and rare residues."""
+    return tuple(token for token in range(size) if token not in RESIDUES and token != mask)
 
 
 def _refuse_masks_alone(config: PretrainedConfig, xt: Tokens, attend: Sites | None) -> None:
@@ -80,4 +81,5 @@ FAMILY = Family(
     time_free=lambda config: True,
     padding=True,
     lora=(),
+    stock=AutoModelForMaskedLM,
 )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from sepo.models.families import FAMILIES
@@ -19,23 +20,45 @@ from sepo.models.family import Family
 from sepo.models.weights import compare, read_json, shapes
 
 FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
+PICKLED = ("*.bin", "*.ckpt", "*.pt", "*.pth")
+LARGE = 2**30
+"""Bytes of weights from which on loading shows its progress."""
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json")
-STOCK = "masked_lm"
+STOCK = ("masked_lm", "language_model", "diffusion_gemma")
 
 
-def find(name: str | os.PathLike[str], revision: str | None) -> Path:
-    """The local folder of a checkpoint, downloaded if `name` is a hub id.
+@dataclass(frozen=True)
+class Wishes:
+    """How a checkpoint is to be opened, as `load` takes it."""
+
+    dtype: torch.dtype | None = None
+    revision: str | None = None
+    layout: str | None = None
+    pickles: bool = False
+    ema: bool | None = None
+    local_files_only: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def find(name: str | os.PathLike[str], wishes: Wishes = Wishes()) -> Path:
+    """The local folder or file of a checkpoint, downloaded if `name` is a hub id.
 
     Raises:
         ValueError: it is neither here nor on the hub.
     """
     path = Path(name)
-    if path.is_dir():
-        return path
     if path.exists():
-        raise ValueError(f"{path} is a file, not a checkpoint: give the folder that save_pretrained has written.")
+        return path
+    wanted = [*FILES, *(PICKLED if wishes.pickles else ())]
     try:
-        return Path(snapshot_download(str(name), revision=revision, allow_patterns=list(FILES)))
+        return Path(
+            snapshot_download(
+                str(name),
+                revision=wishes.revision,
+                allow_patterns=wanted,
+                local_files_only=wishes.local_files_only,
+            )
+        )
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
@@ -60,20 +83,29 @@ def family_in(folder: Path) -> str:
             return name
     architectures = config.get("architectures") or []
     if any("ForMaskedLM" in architecture or "ForPreTraining" in architecture for architecture in architectures):
-        return STOCK
+        return "masked_lm"
+    if any("ForBlockDiffusion" in architecture for architecture in architectures):
+        return "diffusion_gemma"
+    if any("ForCausalLM" in architecture or "LMHeadModel" in architecture for architecture in architectures):
+        if config.get("is_causal", True):
+            raise ValueError(
+                f"{path} is of {architectures[0]}, which looks back only and cannot fill in what lies ahead. To start "
+                "a diffusion model from it, say convert=True (--model_init_kwargs.convert true) and train it on text."
+            )
+        return "language_model"
     raise ValueError(
         f"{path} has model_type {config.get('model_type')!r} and architectures {architectures}: neither one of the "
         f"families {', '.join(FAMILIES)} nor a masked language model (...ForMaskedLM) of transformers."
     )
 
 
-def open_network(folder: Path, family: Family, dtype: torch.dtype | None, complete: bool) -> PreTrainedModel:
+def open_network(folder: Path, family: Family, wishes: Wishes, complete: bool) -> PreTrainedModel:
     """The network with its weights, in evaluation mode. complete: tensors that it does not know are refused as well.
 
     Raises:
         ValueError: the files are missing, damaged, pickled, or of another network.
     """
-    found = shapes(folder)
+    found = {} if wishes.pickles and family.network is None else shapes(folder)
     if family.network is not None and family.config is not None:
         try:
             config = family.config.from_dict(read_json(folder / "config.json"))
@@ -82,15 +114,17 @@ def open_network(folder: Path, family: Family, dtype: torch.dtype | None, comple
         with torch.device("meta"):
             wanted = {name: tuple(tensor.shape) for name, tensor in family.network(config).state_dict().items()}
         compare(folder, found, wanted, family.network.__name__)
-    opener: Any = family.network or AutoModelForMaskedLM
-    options = {"output_loading_info": True, "local_files_only": True, **({} if dtype is None else {"dtype": dtype})}
+    opener: Any = family.network or family.stock
+    options = {"output_loading_info": True, "local_files_only": True, **wishes.options}
+    if wishes.dtype is not None:
+        options["dtype"] = wishes.dtype
     try:
-        with quiet():
+        with quiet(folder):
             network, report = opener.from_pretrained(folder, **options)
     except (RuntimeError, OSError, ValueError, KeyError) as error:
         raise ValueError(f"{folder} cannot be opened: {str(error).strip()}") from error
     _accept(report, folder, type(network).__name__, complete)
-    return network
+    return family.ready(network)
 
 
 def tokenizer_in(folder: Path) -> PreTrainedTokenizerBase | None:
@@ -101,10 +135,12 @@ def tokenizer_in(folder: Path) -> PreTrainedTokenizerBase | None:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Without transformers' progress bars."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+def quiet(folder: Path | None = None) -> Iterator[None]:
+    """Without transformers' progress bars, unless the weights in `folder` are large."""
+    large = folder is not None and sum(each.stat().st_size for each in folder.glob("*.*")) > LARGE
+    shown = logging.is_progress_bar_enabled() and not large
+    if not large:
+        logging.disable_progress_bar()
     try:
         yield
     finally:

@@ -42,7 +42,7 @@ def shapes(folder: Path) -> Shapes:
     if (folder / SINGLE).is_file():
         return _header(folder / SINGLE)
     if not (folder / INDEX).is_file():
-        raise ValueError(_nothing(folder))
+        raise ValueError(nothing_in(folder))
     shards = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
     missing = [shard for shard in shards if not (folder / shard).is_file()]
     if missing or not shards:
@@ -58,7 +58,7 @@ def shapes(folder: Path) -> Shapes:
 def adapter_shapes(folder: Path) -> Shapes:
     """The same for the adapter in `folder`."""
     if not (folder / ADAPTER).is_file():
-        raise ValueError(_nothing(folder))
+        raise ValueError(nothing_in(folder))
     return _header(folder / ADAPTER)
 
 
@@ -97,7 +97,7 @@ def _header(path: Path) -> Shapes:
         ) from error
 
 
-def _nothing(folder: Path) -> str:
+def nothing_in(folder: Path) -> str:
     pickles = sorted({path.name for pattern in PICKLES for path in folder.glob(pattern)})
     if pickles:
         return (

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from sepo.objectives.advantages import Advantage
 from sepo.objectives.base import Objective
 
 
+class Paper(NamedTuple):
+    """Where a method was published: the title, and the number on arXiv."""
+
+    title: str
+    arxiv: str
+
+
 class Algorithm(ABC):
     """A frozen dataclass of a paper's options, with the paper's defaults."""
 
+    paper: ClassVar[Paper | None] = None
+    """What a model card names; None: a method of your own."""
     sampler: ClassVar[str | None] = None
     """The sampler that its rollouts need; None: any."""
     needs: ClassVar[Literal["masks", "paths"] | None] = None

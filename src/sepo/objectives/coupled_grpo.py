@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sepo.objectives.advantages import Advantage, leave_one_out, unit
-from sepo.objectives.algorithm import Algorithm
+from sepo.objectives.algorithm import Algorithm, Paper
 from sepo.objectives.base import Objective
 from sepo.objectives.levels import site
 from sepo.objectives.penalties import with_drawn_kl
@@ -22,6 +22,7 @@ from sepo.objectives.weights import PPOClip
 class CoupledGRPO(Algorithm):
     """kl_coef: of the k3 term, 0.01 in the released recipe."""
 
+    paper = Paper("DiffuCoder: Understanding and Improving Masked Diffusion Models for Code Generation", "2506.20639")
     needs = "masks"
 
     epsilon: float = 0.5

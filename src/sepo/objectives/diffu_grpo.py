@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sepo.objectives.advantages import Advantage, mean, unit
-from sepo.objectives.algorithm import Algorithm
+from sepo.objectives.algorithm import Algorithm, Paper
 from sepo.objectives.base import Objective
 from sepo.objectives.penalties import with_drawn_kl
 from sepo.objectives.readings import FullyMasked
@@ -21,6 +21,7 @@ from sepo.objectives.weights import PPOClip
 class DiffuGRPO(Algorithm):
     """prompt_mask: chance that a prompt token is masked; kl_coef: of the k3 term, 0.04 in the released recipes."""
 
+    paper = Paper("d1: Scaling Reasoning in Diffusion Large Language Models via Reinforcement Learning", "2504.12216")
     needs = "masks"
 
     prompt_mask: float = 0.15

@@ -29,7 +29,7 @@ from sepo.diffusion.rollout import MaskedPath, Rollout
 from sepo.diffusion.soft import Mixture, soft_log_posterior, straight_through
 from sepo.diffusion.views import Reading, Views
 from sepo.objectives.advantages import Advantage, none, unit
-from sepo.objectives.algorithm import Algorithm
+from sepo.objectives.algorithm import Algorithm, Paper
 from sepo.objectives.base import Loss, Objective
 from sepo.objectives.credit import Credit
 from sepo.objectives.readings.base import require_absorbing
@@ -155,6 +155,10 @@ class Drakes(Algorithm):
     The reward functions of the trainer are logged, and have no part in the loss.
     """
 
+    paper = Paper(
+        "Fine-Tuning Discrete Diffusion Models via Reward Optimization with Applications to DNA and Protein Design",
+        "2410.13643",
+    )
     reward: Reward
     truncate: int = 50
     alpha: float = 0.001

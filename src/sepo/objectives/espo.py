@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sepo.objectives.advantages import Advantage, leave_one_out, unit
-from sepo.objectives.algorithm import Algorithm
+from sepo.objectives.algorithm import Algorithm, Paper
 from sepo.objectives.base import Objective
 from sepo.objectives.levels import path, sequence
 from sepo.objectives.penalties import k2, with_drawn_kl
@@ -24,6 +24,7 @@ from sepo.objectives.weights import PPOClip
 class Espo(Algorithm):
     """pairs: of masks per update, two evaluations each; kl_coef: beta, 0.001 to 0.01 in the paper's recipes."""
 
+    paper = Paper("Principled RL for Diffusion LLMs Emerges from a Sequence-Level Perspective", "2512.03759")
     needs = "masks"
 
     pairs: int = 2

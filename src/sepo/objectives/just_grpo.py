@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sepo.objectives.advantages import Advantage, group, mean
-from sepo.objectives.algorithm import Algorithm
+from sepo.objectives.algorithm import Algorithm, Paper
 from sepo.objectives.base import Objective
 from sepo.objectives.readings import NextSite
 from sepo.objectives.surrogate import Surrogate
@@ -20,6 +20,10 @@ from sepo.objectives.weights import PPOClip
 class JustGRPO(Algorithm):
     """states: tokens read per update, reweighted; None: all, as released."""
 
+    paper = Paper(
+        "The Flexibility Trap: Why Arbitrary Order Limits Reasoning Potential in Diffusion Language Models",
+        "2601.15165",
+    )
     needs = "paths"
     sampler = "left_to_right"
 

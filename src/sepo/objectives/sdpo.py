@@ -18,7 +18,7 @@ from sepo.diffusion.process import Process
 from sepo.diffusion.rollout import Rollout
 from sepo.diffusion.views import Reading, Views
 from sepo.objectives.advantages import Advantage, mean, unit
-from sepo.objectives.algorithm import Algorithm, require_above_zero
+from sepo.objectives.algorithm import Algorithm, Paper, require_above_zero
 from sepo.objectives.base import Loss, Objective
 from sepo.objectives.credit import Credit
 from sepo.objectives.readings.base import require_absorbing
@@ -61,6 +61,7 @@ class Stepwise(Objective):
 class Sdpo(Algorithm):
     """together: N sequences that are compared; beta: of the implicit reward; temperature: of the reward."""
 
+    paper = Paper("Discrete Diffusion Trajectory Alignment via Stepwise Decomposition", "2507.04832")
     needs = "masks"
 
     together: int = 8

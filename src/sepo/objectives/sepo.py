@@ -15,11 +15,13 @@ rollout, so that with `NextSite` the gradient is the exact policy gradient of th
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.process import Process
 from sepo.diffusion.rollout import Rollout
 from sepo.diffusion.views import Reading, Views
+from sepo.objectives.algorithm import Paper
 from sepo.objectives.base import Loss, Objective, per_sequence
 from sepo.objectives.credit import Credit
 from sepo.objectives.neighbours import LocalSoftmax, Neighbours
@@ -35,6 +37,8 @@ class SEPO(Objective):
 
     neighbours: how q(y) is found; only with the closed form is the ratio's own gradient (PPOClip) defined.
     """
+
+    paper: ClassVar[Paper] = Paper("Fine-Tuning Discrete Diffusion Models with Policy Gradient Methods", "2502.01384")
 
     reading: Where = field(default_factory=NextSite)
     weight: Weight = field(default_factory=ScoreClip)

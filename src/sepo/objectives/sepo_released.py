@@ -25,7 +25,7 @@ from sepo.diffusion.process import Absorbing, Process
 from sepo.diffusion.rollout import Rollout
 from sepo.diffusion.views import Reading, Views
 from sepo.objectives.advantages import Advantage, group, mean
-from sepo.objectives.algorithm import Algorithm
+from sepo.objectives.algorithm import Algorithm, Paper
 from sepo.objectives.base import Loss, Objective
 from sepo.objectives.credit import Credit
 from sepo.objectives.readings import RawLogits
@@ -110,6 +110,7 @@ class Released(Objective):
 class SepoReleased(Algorithm):
     """draws: M; steps: of the sampler; dead_forwards: make the evaluations that have no effect, too."""
 
+    paper = Paper("Fine-Tuning Discrete Diffusion Models with Policy Gradient Methods", "2502.01384")
     draws: int = 2
     epsilon: float = 0.2
     steps: int = 128

@@ -18,7 +18,7 @@ from sepo.diffusion.process import Process
 from sepo.diffusion.rollout import Rollout
 from sepo.diffusion.views import Reading, Views
 from sepo.objectives.advantages import Advantage, mean, unit
-from sepo.objectives.algorithm import Algorithm, require_above_zero
+from sepo.objectives.algorithm import Algorithm, Paper, require_above_zero
 from sepo.objectives.base import Loss, Objective
 from sepo.objectives.credit import Credit
 from sepo.objectives.readings import FreshMasks
@@ -68,6 +68,7 @@ class Sandwich(Objective):
 class Spg(Algorithm):
     """masks: views per update; power: b, 1 to 2 in the paper; omega: 0.5 is its mixture, 1 the upper bound alone."""
 
+    paper = Paper("SPG: Sandwiched Policy Gradient for Masked Diffusion Language Models", "2510.09541")
     needs = "masks"
 
     masks: int = 2

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sepo.objectives.advantages import Advantage, mean, unit
-from sepo.objectives.algorithm import Algorithm
+from sepo.objectives.algorithm import Algorithm, Paper
 from sepo.objectives.base import Objective
 from sepo.objectives.penalties import with_drawn_kl
 from sepo.objectives.readings import Merged
@@ -22,6 +22,7 @@ from sepo.objectives.weights import PPOClip
 class StepMerge(Algorithm):
     """segments: N, 8 to 16 in the paper; kl_coef: of the k3 term, 0.04 in the released recipes."""
 
+    paper = Paper("d2: Improved Techniques for Training Reasoning Diffusion Language Models", "2509.21474")
     needs = "paths"
 
     segments: int = 8

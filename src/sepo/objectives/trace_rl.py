@@ -13,7 +13,7 @@ from sepo.diffusion.process import Process
 from sepo.diffusion.rollout import Rollout
 from sepo.diffusion.views import Reading, Views
 from sepo.objectives.advantages import Advantage, group, mean
-from sepo.objectives.algorithm import Algorithm
+from sepo.objectives.algorithm import Algorithm, Paper
 from sepo.objectives.base import Loss, Objective, Penalty, Total, per_sequence
 from sepo.objectives.credit import Credit
 from sepo.objectives.penalties import k3
@@ -46,6 +46,7 @@ class EqualViews(Merged):
 class TraceRL(Algorithm):
     """shrink: steps per view; old_kl_coef: weight of the k3 term to the old policy."""
 
+    paper = Paper("Revolutionizing Reinforcement Learning Framework for Diffusion Large Language Models", "2509.06949")
     needs = "paths"
 
     shrink: int = 8

@@ -15,7 +15,7 @@ from sepo.diffusion.process import Process
 from sepo.diffusion.rollout import Rollout
 from sepo.diffusion.views import Reading, Views
 from sepo.objectives.advantages import Advantage, mean, unit
-from sepo.objectives.algorithm import Algorithm, require_above_zero
+from sepo.objectives.algorithm import Algorithm, Paper, require_above_zero
 from sepo.objectives.base import Loss, Objective
 from sepo.objectives.credit import Credit
 from sepo.objectives.readings import NextSite
@@ -49,6 +49,9 @@ class Balance(Objective):
 class TrajectoryBalance(Algorithm):
     """beta: reward per nat, also of the return."""
 
+    paper = Paper(
+        "Amortizing intractable inference in diffusion models for vision, language, and control", "2405.20971"
+    )
     needs = "paths"
 
     beta: float = 0.1

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sepo.objectives.advantages import Advantage, group, mean
-from sepo.objectives.algorithm import Algorithm
+from sepo.objectives.algorithm import Algorithm, Paper
 from sepo.objectives.base import Objective
 from sepo.objectives.levels import step
 from sepo.objectives.readings import NextSite
@@ -22,6 +22,7 @@ from sepo.objectives.weights import PPOClip
 class TrajectoryPG(Algorithm):
     """states: steps read per update, reweighted; None: all."""
 
+    paper = Paper("Training Diffusion Models with Reinforcement Learning", "2305.13301")
     needs = "paths"
 
     states: int | None = None

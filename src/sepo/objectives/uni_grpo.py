@@ -12,7 +12,7 @@ from sepo.diffusion.process import Process
 from sepo.diffusion.rollout import Rollout
 from sepo.diffusion.views import Views
 from sepo.objectives.advantages import Advantage, group, mean
-from sepo.objectives.algorithm import Algorithm
+from sepo.objectives.algorithm import Algorithm, Paper
 from sepo.objectives.base import Objective
 from sepo.objectives.penalties import with_drawn_kl
 from sepo.objectives.readings import FreshMasks
@@ -34,6 +34,7 @@ class MeanOverMasked(FreshMasks):
 class UniGRPO(Algorithm):
     """masks: per update, 1 in the paper; kl_coef: of the k3 term to the reference."""
 
+    paper = Paper("MMaDA: Multimodal Large Diffusion Language Models", "2505.15809")
     needs = "masks"
 
     masks: int = 1

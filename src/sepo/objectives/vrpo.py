@@ -16,7 +16,7 @@ from sepo.diffusion.process import Process
 from sepo.diffusion.rollout import Rollout
 from sepo.diffusion.views import Reading, Views
 from sepo.objectives.advantages import Advantage, mean, unit
-from sepo.objectives.algorithm import Algorithm, require_above_zero
+from sepo.objectives.algorithm import Algorithm, Paper, require_above_zero
 from sepo.objectives.base import Loss, Objective
 from sepo.objectives.credit import Credit
 from sepo.objectives.readings import FreshMasks
@@ -57,6 +57,9 @@ class Preference(Objective):
 class Vrpo(Algorithm):
     """masks: n; beta: of DPO, per nat of the bound."""
 
+    paper = Paper(
+        "LLaDA 1.5: Variance-Reduced Preference Optimization for Large Language Diffusion Models", "2505.19223"
+    )
     needs = "masks"
 
     masks: int = 8

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sepo.objectives.advantages import Advantage, Returns, log_mean_exp, mean, unit
-from sepo.objectives.algorithm import Algorithm, require_above_zero
+from sepo.objectives.algorithm import Algorithm, Paper, require_above_zero
 from sepo.objectives.base import Objective
 from sepo.objectives.baselines import Features
 from sepo.objectives.readings import FullyMasked
@@ -45,6 +45,7 @@ class SoftmaxDifference(Advantage):
 class Wd1(Algorithm):
     """psi: sharpness of the weights; prompt_mask: chance that a prompt token is masked."""
 
+    paper = Paper("wd1: Weighted Policy Optimization for Reasoning in Diffusion Language Models", "2507.08838")
     needs = "masks"
 
     psi: float = 1.0

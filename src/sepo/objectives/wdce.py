@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sepo.objectives.advantages import Advantage, Returns, log_mean_exp, require_groups
-from sepo.objectives.algorithm import Algorithm, require_above_zero
+from sepo.objectives.algorithm import Algorithm, Paper, require_above_zero
 from sepo.objectives.base import Objective
 from sepo.objectives.baselines import Features
 from sepo.objectives.readings import FreshMasks
@@ -39,6 +39,7 @@ class Tilted(Advantage):
 class Wdce(Algorithm):
     """masks: fresh masks per sequence and update, 16 in TR2-D2; beta: reward per nat, also of the return."""
 
+    paper = Paper("MDNS: Masked Diffusion Neural Sampler via Stochastic Optimal Control", "2508.10684")
     needs = "masks"
 
     masks: int = 16

@@ -1,7 +1,10 @@
 """Samplers: from a canvas to a rollout. One file each; none knows another."""
 
 from sepo.samplers.ancestral import Ancestral
-from sepo.samplers.base import KernelSampler, Move, Sampler, roll, transitions_log_prob
+from sepo.samplers.base import KernelSampler, Move, Sampler, require_density, roll, transitions_log_prob
+from sepo.samplers.blocks import Blocks
+from sepo.samplers.confidence import Confidence
+from sepo.samplers.dplm import DPLM
 from sepo.samplers.first_hitting import FirstHitting
 from sepo.samplers.gibbs import Gibbs
 from sepo.samplers.left_to_right import LeftToRight
@@ -11,8 +14,11 @@ from sepo.samplers.remdm import ReMDM
 from sepo.samplers.tau_leaping import TauLeaping
 
 __all__ = [
+    "DPLM",
     "SAMPLERS",
     "Ancestral",
+    "Blocks",
+    "Confidence",
     "FirstHitting",
     "Gibbs",
     "KernelSampler",
@@ -22,6 +28,7 @@ __all__ = [
     "ReMDM",
     "Sampler",
     "TauLeaping",
+    "require_density",
     "roll",
     "sampler_named",
     "transitions_log_prob",

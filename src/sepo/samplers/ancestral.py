@@ -27,6 +27,7 @@ class Ancestral:
 
     steps: int = 128
     revisits = False
+    exact_density = True
 
     def __post_init__(self) -> None:
         if self.steps < 1:

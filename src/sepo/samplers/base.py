@@ -41,6 +41,14 @@ class Sampler(Protocol):
         """Whether a site may change after it was filled, so that only all the states tell the path."""
         ...
 
+    @property
+    def exact_density(self) -> bool:
+        """Whether the log-probabilities of the draws sum to the log-density of the path, up to what no token changes.
+
+        Else ratios and divergences of paths made of them are wrong, and the sampler serves evaluation only.
+        """
+        ...
+
     def __call__(self, policy: Denoiser, canvas: Canvas, chance: Chance) -> Iterator[Move]: ...
 
 
@@ -72,6 +80,22 @@ def transitions_log_prob(
         law = sampler.kernel(policy, path.states[:, index], step, path.canvas.attend)
         log_prob.append(pick(law, path.states[:, index + 1]).log().masked_fill(~path.canvas.free, 0.0))
     return torch.stack(log_prob, dim=1)
+
+
+def require_density(sampler: Sampler) -> Sampler:
+    """The sampler, fit for training.
+
+    Raises:
+        ValueError: the log-probabilities that it records are not the density of its path.
+    """
+    if not sampler.exact_density:
+        raise ValueError(
+            f"sampler={sampler}: the log-probabilities of its draws are not the density of its path, so that all "
+            "ratios and KL would silently be wrong. Train with another one, such as first_hitting, or confidence with "
+            "rule='entropy', 'margin' or 'max_prob', temperature=1, top_p=1 and rule_temperature=0; use this one for "
+            "evaluation only, by `sepo sample`."
+        )
+    return sampler
 
 
 def start(policy: Denoiser, canvas: Canvas, chance: Chance) -> Move:

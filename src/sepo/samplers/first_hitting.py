@@ -28,6 +28,7 @@ class FirstHitting:
 
     steps: int | None = None
     revisits = False
+    exact_density = True
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:

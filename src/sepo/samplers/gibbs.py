@@ -27,6 +27,7 @@ class Gibbs:
     steps: int | None = None
     sweeps: float = 1.0
     revisits = True
+    exact_density = True
 
     def __post_init__(self) -> None:
         FirstHitting(self.steps)
@@ -50,6 +51,7 @@ class Gibbs:
             token = draw(law.exp(), drawn[:, 1])
             x = torch.where(index < number, x.scatter(1, site, token.unsqueeze(1)), x)
             log_prob = torch.zeros_like(x, dtype=law.dtype).scatter(1, site, pick(law, token).unsqueeze(1))
+            log_prob = log_prob.masked_fill(index >= number, 0.0)
             yield Move(x, t.to(torch.get_default_dtype()), log_prob.to(torch.get_default_dtype()))
 
 

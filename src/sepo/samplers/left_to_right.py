@@ -23,6 +23,7 @@ class LeftToRight:
 
     steps: int | None = None
     revisits = False
+    exact_density = True
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:

@@ -8,6 +8,8 @@ from typing import Any
 
 from sepo.samplers.ancestral import Ancestral
 from sepo.samplers.base import Sampler
+from sepo.samplers.confidence import Confidence
+from sepo.samplers.dplm import DPLM
 from sepo.samplers.first_hitting import FirstHitting
 from sepo.samplers.gibbs import Gibbs
 from sepo.samplers.left_to_right import LeftToRight
@@ -23,6 +25,8 @@ SAMPLERS: dict[str, type] = {
     "predictor_corrector": PredictorCorrector,
     "remdm": ReMDM,
     "gibbs": Gibbs,
+    "confidence": Confidence,
+    "dplm": DPLM,
 }
 
 

@@ -41,6 +41,7 @@ class PredictorCorrector:
     size: float = 0.2
     from_time: float = 1.0
     revisits = True
+    exact_density = True
 
     def __post_init__(self) -> None:
         if self.predictor_steps < 1 or self.corrector_steps < 0:

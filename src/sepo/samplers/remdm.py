@@ -34,6 +34,7 @@ class ReMDM:
     eta: float = 0.1
     strategy: str = "rescale"
     revisits = True
+    exact_density = True
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not 0 <= self.eta <= 1:

@@ -1,6 +1,7 @@
 """Tau-leaping: Euler steps of the reverse rates rate(t) pi(x_t) s(x_t, t)_y at all sites (arXiv 2310.16834, eq. 17).
 
-Reads the concrete score itself, normalised or not. The error is O(1/steps).
+Reads the concrete score itself, normalised or not. The error is O(1/steps). Of masks `log_prob` holds the tokens alone:
+when they appear is free of the policy where its score is normalised.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class TauLeaping:
 
     steps: int = 128
     revisits = False
+    exact_density = True
 
     def __post_init__(self) -> None:
         if self.steps < 1:

@@ -16,7 +16,7 @@ from sepo.objectives.baselines import StateRegression
 from sepo.objectives.neighbours import NEIGHBOURS, SNIS, Neighbours
 from sepo.objectives.readings import FIXED, READINGS, AllSites, NextSite, Transitions, Where
 from sepo.objectives.weights import WEIGHTS, Reinforce, Weight
-from sepo.samplers import KernelSampler, Sampler, sampler_named
+from sepo.samplers import KernelSampler, Sampler, require_density, sampler_named
 from sepo.training.crediting import ByCritic
 
 OF_SEPO = (
@@ -76,7 +76,7 @@ class Parts:
 def build_parts(config: Options, process: Process, algorithm: Algorithm | None = None, **given: Any) -> Parts:
     """given: sampler, objective or advantage in place of what is described; None: as described."""
     algorithm = algorithm or build_algorithm(config)
-    sampler = given.get("sampler") or build_sampler(config, process, algorithm)
+    sampler = require_density(given.get("sampler") or build_sampler(config, process, algorithm))
     objective = given.get("objective") or build_objective(config, process, sampler, algorithm)
     advantage = given.get("advantage") or build_advantage(config, algorithm)
     if algorithm is not None and given.get("objective") is None:
@@ -152,7 +152,7 @@ def build_sampler(config: Options, process: Process | None = None, algorithm: Al
     of_masks = process is None or isinstance(process, Absorbing)
     name = config.sampler or asked or ("first_hitting" if of_masks else "ancestral")
     options: Any = config.sampler_kwargs or {}
-    return sampler_named(name, config.sampling_steps, options)
+    return require_density(sampler_named(name, config.sampling_steps, options))
 
 
 def build_objective(

@@ -16,8 +16,11 @@ from sepo.models.adapters import adapter_around
 from sepo.models.critic import with_critic
 from sepo.objectives import Objective
 from sepo.rewards import RewardCalls, Rewards
+from sepo.samplers import Blocks, Sampler
 from sepo.training.config import SEPOConfig
+from sepo.training.prompts import Prompts, prompts_for
 from sepo.training.reference import AdaptersOff, Frozen, Reference, Synced
+from sepo.training.rows import Rows
 
 logger = logging.get_logger(__name__)
 
@@ -101,6 +104,34 @@ def lengths_of(policy: Denoiser) -> range:
     except ValueError:  # a network of the user's own
         allowed = range(1, sys.maxsize)
     return allowed if policy.length is None else range(allowed.start, min(allowed.stop, policy.length + 1))
+
+
+def prompts_through(
+    policy: Denoiser,
+    sampler: Sampler,
+    rows: Rows | None,
+    tokenizer: PreTrainedTokenizerBase | None,
+    completion_length: int,
+    length: int | None = None,
+) -> Prompts:
+    """The prompts of a dataset for this model; length: of a canvas without prompts, None: the model's own.
+
+    Raises:
+        ValueError: the rows do not fit; the network fills canvases of another length (DiffusionGemma).
+    """
+    _require_canvas(policy, sampler, completion_length)
+    return prompts_for(rows, tokenizer, completion_length, length or policy.length, lengths_of(policy), policy.frame)
+
+
+def _require_canvas(policy: Denoiser, sampler: Sampler, completion_length: int) -> None:
+    network = next((each for each in policy.network.modules() if isinstance(each, PreTrainedModel)), None)
+    canvas = None if network is None else getattr(network.config, "canvas_length", None)
+    blocks = sampler.blocks if isinstance(sampler, Blocks) else 1
+    if canvas is not None and completion_length != blocks * canvas:
+        raise ValueError(
+            f"max_completion_length={completion_length}: the network fills canvases of {canvas} tokens; choose "
+            f"{blocks * canvas}, set network.config.canvas_length, or sample block by block with sepo.samplers.Blocks."
+        )
 
 
 def in_a_family(policy: Denoiser) -> bool:

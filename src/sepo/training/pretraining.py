@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -36,13 +35,15 @@ from sepo.models import denoiser_for
 from sepo.ops import Chance
 from sepo.runs import RunFolder
 from sepo.training.callbacks import StopOnInterrupt, WriteMetrics
-from sepo.training.checkpoint import asked_for, checkpoint_folder, open_folder, write_model, writing
+from sepo.training.checkpoint import asked_for, open_folder
 from sepo.training.evaluation import require_rows
 from sepo.training.examples import Examples, require_known, rows_of
 from sepo.training.finite import FiniteGuard
 from sepo.training.launch import require_one_device, require_unsharded
 from sepo.training.ledger import Ledger
-from sepo.training.policy import in_a_family, lengths_of
+from sepo.training.method import pretraining
+from sepo.training.policy import lengths_of
+from sepo.training.publishing import PublishingTrainer, Subject
 from sepo.training.rows import Row, Rows, number_of
 
 EMA, LEDGER = "ema.safetensors", "ledger.json"
@@ -77,7 +78,7 @@ class PretrainConfig(TrainingArguments):
             raise ValueError(f"draws={self.draws}, bound_draws={self.bound_draws}: each must be at least 1.")
 
 
-class PretrainTrainer(Trainer):
+class PretrainTrainer(PublishingTrainer):
     """Trains `policy` on rows (see `Examples`); after `train()` its network holds the averaged weights."""
 
     args: PretrainConfig
@@ -216,10 +217,9 @@ class PretrainTrainer(Trainer):
         gathered: Any = self.accelerator.gather(torch.tensor([flag], device=self.args.device))
         return bool(gathered.any())
 
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        folder = checkpoint_folder(self._get_output_dir(trial), self.state.global_step)
-        with writing(folder, self.args.should_save):
-            super()._save_checkpoint(model, trial)
+    def subject(self) -> Subject:
+        """What the model card tells."""
+        return Subject(self.policy, pretraining(self.args))
 
     def _save_rng_state(self, output_dir: str) -> None:
         """Called before trainer_state.json, which marks the checkpoint complete."""
@@ -256,12 +256,6 @@ class PretrainTrainer(Trainer):
         super()._load_best_model()
         if self.average is not None:
             load_model(self.average.network, Path(str(self.state.best_model_checkpoint)) / EMA)
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        if not in_a_family(self.policy):
-            super()._save(output_dir, state_dict)
-        elif self.args.should_save:
-            write_model(self.policy, output_dir or self.run_folder.path, self.processing_class, self.args)
 
 
 class Average(TrainerCallback):

@@ -46,14 +46,22 @@ def completion_ids(rollout: Rollout) -> list[list[int]]:
 
 @dataclass(frozen=True)
 class Unconditional:
-    """Canvases of `length` free sites; prompts are None; completions are decoded, or arrays without a tokenizer."""
+    """Canvases of `length` free sites; prompts are None; completions are decoded, or arrays without a tokenizer.
+
+    frame: tokens that stand before and behind the free sites.
+    """
 
     length: int
     tokenizer: PreTrainedTokenizerBase | None = None
+    frame: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
     conditional = False
 
     def canvas(self, rows: Sequence[Row], width: int = 0) -> Canvas:
-        return Canvas.blank(len(rows), self.length)
+        before, behind = self.frame
+        row = torch.tensor([*before, *[0] * self.length, *behind], dtype=torch.long)
+        site = torch.arange(len(row))
+        free = (site >= len(before)) & (site < len(before) + self.length)
+        return Canvas(row.repeat(len(rows), 1), free.repeat(len(rows), 1))
 
     def prompts(self, rows: Sequence[Row]) -> list[Any]:
         return [None] * len(rows)
@@ -164,10 +172,12 @@ def prompts_for(
     completion_length: int,
     max_length: int | None,
     lengths: range | None = None,
+    frame: tuple[tuple[int, ...], tuple[int, ...]] = ((), ()),
 ) -> Prompts:
     """The kind of rows that a dataset holds.
 
-    max_length: sites of the canvas, None if unlimited; lengths: those that the network takes at all, None if any.
+    max_length: sites of the canvas, None if unlimited; lengths: those that the network takes at all, None if any;
+    frame: of a canvas without prompts.
 
     Raises:
         ValueError: an empty dataset, rows without "prompt" or "tokens" and "free", text without a tokenizer, no length.
@@ -175,9 +185,10 @@ def prompts_for(
     if dataset is None:
         if max_length is None:
             raise ValueError(
-                "Without a train_dataset the canvas needs a length: give the model one (its sepo.json says 'length')."
+                "Without a train_dataset the canvas needs a length: give the model one (dataclasses.replace(policy, "
+                "length=100), or 'length' in its sepo.json)."
             )
-        return Unconditional(max_length, tokenizer)
+        return Unconditional(max_length, tokenizer, frame)
     if number_of(dataset) == 0:
         raise ValueError("The dataset is empty: give at least one prompt, or None to draw without prompts.")
     first = dataset[0]

@@ -35,5 +35,6 @@ def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def decoded(tokenizer: PreTrainedTokenizerBase, ids: Any) -> str:
+    """The text without special tokens; residues of a protein with no spaces between them."""
     text: Any = tokenizer.decode(ids, skip_special_tokens=True)
-    return text
+    return text.replace(" ", "") if type(tokenizer).__name__.startswith("Esm") else text

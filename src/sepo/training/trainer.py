@@ -11,7 +11,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from sepo.diffusion.denoiser import Denoiser
 from sepo.models import tokenizer_for
@@ -22,7 +22,7 @@ from sepo.runs import RunFolder
 from sepo.samplers import Sampler
 from sepo.training.building import build_parts
 from sepo.training.callbacks import FollowPolicy, StopOnInterrupt, TimeSteps, WriteMetrics
-from sepo.training.checkpoint import asked_for, checkpoint_folder, open_folder, write_model, writing
+from sepo.training.checkpoint import asked_for, open_folder
 from sepo.training.collector import Collected, Collector, alone
 from sepo.training.config import SEPOConfig, layout_of
 from sepo.training.evaluation import require_rows, rewards_on
@@ -30,16 +30,18 @@ from sepo.training.finite import ADVICE, FiniteGuard
 from sepo.training.kl_control import KLControl
 from sepo.training.launch import require_one_device
 from sepo.training.ledger import Ledger
-from sepo.training.policy import as_policy, in_a_family, lengths_of, reference_for, rewards_for
+from sepo.training.method import fine_tuning
+from sepo.training.policy import as_policy, prompts_through, reference_for, rewards_for
 from sepo.training.progress import Progress
-from sepo.training.prompts import Prompts, prompts_for
+from sepo.training.prompts import Prompts, Text
+from sepo.training.publishing import PublishingTrainer, Subject
 from sepo.training.records import Showcase, completions_table
 from sepo.training.reference import Reference, Synced
 from sepo.training.rows import Rows
 from sepo.training.stream import ExperienceStream
 
 
-class SEPOTrainer(Trainer):
+class SEPOTrainer(PublishingTrainer):
     """Fine-tunes a discrete diffusion model on rewards with SEPO (arXiv 2502.01384).
 
     Args:
@@ -94,7 +96,9 @@ class SEPOTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False
         self.train_dataset = train_dataset  # type: ignore[assignment]
-        parts = build_parts(args, policy.process, algorithm, sampler=sampler, objective=objective, advantage=advantage)
+        given = {"sampler": sampler, "objective": objective, "advantage": advantage}
+        parts = build_parts(args, policy.process, algorithm, **given)
+        self.method = fine_tuning(args, algorithm, **given, reference=reference)
         self.objective = parts.objective
         self.reference = reference or reference_for(policy, args, self.objective, parts.beta)
         self.collector = Collector(
@@ -103,7 +107,7 @@ class SEPOTrainer(Trainer):
             objective=parts.objective,
             advantage=parts.advantage,
             rewards=rewards_for(reward_funcs, args, reward_processing_classes).to(self.args.device),
-            prompts=self._prompts(train_dataset, policy),
+            prompts=self._prompts(train_dataset, policy, parts.sampler),
             seed=args.seed,
             group=args.num_generations,
             control=KLControl(parts.beta, args.target_kl, args.kl_gain),
@@ -223,11 +227,6 @@ class SEPOTrainer(Trainer):
         self.progress.unshown = completions_table(collected)
 
     # ------------------------------------------------------------------------------------------------ checkpoints
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        folder = checkpoint_folder(self._get_output_dir(trial), self.state.global_step)
-        with writing(folder, self.args.should_save):
-            super()._save_checkpoint(model, trial)
-
     def _save_rng_state(self, output_dir: str) -> None:
         """Called before trainer_state.json, which marks the checkpoint complete."""
         super()._save_rng_state(output_dir)
@@ -235,11 +234,12 @@ class SEPOTrainer(Trainer):
         self.progress.save(Path(output_dir), self.args.process_index, unshown)
         self.accelerator.wait_for_everyone()
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        if not in_a_family(self.policy):
-            super()._save(output_dir, state_dict)
-        elif self.args.should_save:
-            write_model(self.policy, output_dir or self.run_folder.path, self.processing_class, self.args)
+    def subject(self) -> Subject:
+        """What the model card tells."""
+        rewards, completion = self.collector.rewards, self.args.max_completion_length
+        weights = dict(zip(rewards.names, rewards.weights, strict=True))
+        prompted = completion if isinstance(self.collector.prompts, Text) else None
+        return Subject(self.policy, self.method, weights, self.collector.sampler, prompted)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """The network as ever, then its critic."""
@@ -273,7 +273,7 @@ class SEPOTrainer(Trainer):
             parts = [self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}") for name, part in rows.items()]
             return {name: value for part in parts for name, value in part.items()}
         require_rows(rows)
-        prompts = self._prompts(rows, self.policy) if rows[0] else self.collector.prompts
+        prompts = self._prompts(rows, self.policy, self.collector.sampler) if rows[0] else self.collector.prompts
         collector = replace(self.collector, prompts=prompts)
         totals = rewards_on(rows, collector, self.stream.layout, self.args, self.state)
         means = Ledger.mean_of(self._gather_objects(totals))
@@ -282,9 +282,9 @@ class SEPOTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _prompts(self, rows: Rows | None, policy: Denoiser) -> Prompts:
+    def _prompts(self, rows: Rows | None, policy: Denoiser, sampler: Sampler) -> Prompts:
         tokenizer: Any = self.processing_class
-        return prompts_for(rows, tokenizer, self.args.max_completion_length, policy.length, lengths_of(policy))
+        return prompts_through(policy, sampler, rows, tokenizer, self.args.max_completion_length)
 
     def _gather(self, values: Any) -> Any:
         return self.accelerator.gather(values)

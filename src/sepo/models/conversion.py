@@ -1,0 +1,39 @@
+"""The start of a diffusion model from an autoregressive one: the same weights without the causal mask.
+
+(DiffuLLaMA: Scaling Diffusion Language Models via Adaptation from Autoregressive Models, arXiv 2410.17891; Dream 7B,
+arXiv 2508.15487.) It denoises badly until it has been trained on text, with `PretrainTrainer` or `sepo pretrain`.
+"""
+
+from __future__ import annotations
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from sepo.diffusion.denoiser import Denoiser
+from sepo.diffusion.process import Absorbing
+from sepo.models.families import as_denoiser
+from sepo.models.language_model import both_ways, never_drawn
+
+MASK = "<|mask|>"
+
+
+def convert(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, shifted: bool = True) -> Denoiser:
+    """Looks both ways from now on. A tokenizer without a mask token gets one, and the network a row for it if needed.
+
+    shifted: the output at a site speaks of the next one, as it did.
+
+    Raises:
+        ValueError: the network is no ...ForCausalLM.
+    """
+    name = type(network).__name__
+    if "ForCausalLM" not in name and "LMHeadModel" not in name:
+        raise ValueError(f"{name} is no causal language model (...ForCausalLM): there is no causal mask to take away.")
+    if tokenizer.mask_token_id is None:
+        tokenizer.add_special_tokens({"mask_token": MASK})
+    mask = tokenizer.mask_token_id
+    assert isinstance(mask, int)
+    if mask >= network.config.vocab_size:
+        network.resize_token_embeddings(mask + 1)
+    network.config.mask_token_id = mask
+    network.config.shifted_logits = shifted
+    banned = never_drawn(network.config, mask, tokenizer)
+    return as_denoiser(both_ways(network), Absorbing(network.config.vocab_size, mask), banned=banned)

@@ -1,0 +1,1 @@
+"""Checkpoints as their authors published them: other tensor names, other configurations, some of them pickles."""

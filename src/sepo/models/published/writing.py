@@ -1,0 +1,57 @@
+"""A network of ours written in the layout that its checkpoint was published in."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import save_torch_state_dict
+from torch import Tensor
+
+from sepo.diffusion.denoiser import Denoiser
+from sepo.models.adapters import adapter_around
+from sepo.models.family import innermost
+from sepo.models.published.table import layout_named
+from sepo.models.storage import replacing
+
+
+def save_published(denoiser: Denoiser, path: str | os.PathLike[str], layout: str) -> None:
+    """A folder of config.json and safetensors; or, if `path` ends in .ckpt, .pt or .pth, one file for torch.load.
+
+    Such a file holds {"state_dict": ...} under prefixed names, as Lightning reads it, and bare weights otherwise.
+
+    Raises:
+        ValueError: there is no such layout, the network is not of it, or adapters were not merged.
+    """
+    chosen, network = layout_named(layout), innermost(denoiser.network)
+    if adapter_around(denoiser.network) is not None:
+        raise ValueError(
+            "The network carries adapters, which no published layout has: merge them first (denoiser.on(denoiser."
+            "network.merge_and_unload()))."
+        )
+    if not isinstance(network, chosen.network):
+        raise ValueError(
+            f"layout={layout!r} is of a {chosen.network.__name__}, and this network is a {type(network).__name__}."
+        )
+    weights = {chosen.names.there(name): tensor for name, tensor in network.state_dict().items()}
+    theirs = {str(name): tensor.detach().cpu().contiguous() for name, tensor in weights.items() if name is not None}
+    target = Path(path)
+    if target.suffix in (".ckpt", ".pt", ".pth"):
+        _one_file(target, theirs)
+        return
+    with replacing(target) as staging:
+        save_torch_state_dict(theirs, staging)
+        described: dict[str, Any] = chosen.template(network.config)
+        (staging / "config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+
+
+def _one_file(target: Path, weights: dict[str, Tensor]) -> None:
+    """The file appears complete or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    half_written = target.with_name(target.name + ".writing")
+    wrapped = any(name.startswith("backbone.") for name in weights)
+    torch.save({"state_dict": weights} if wrapped else weights, half_written)
+    half_written.replace(target)

@@ -1,0 +1,140 @@
+"""Pickled checkpoints: tensors and plain data come out, nothing that the file names is run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from sepo.models import load
+from sepo.models.published.pickled import plain, unpickle
+from tests.models import published
+
+
+class Wicked:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.fixture
+def omegaconf() -> Iterator[ModuleType]:
+    """A package of that name whose nodes keep their children as OmegaConf does; gone when a file is to be read."""
+    module = ModuleType("omegaconf")
+    for name in ("DictConfig", "AnyNode"):
+        setattr(module, name, type(name, (), {"__module__": "omegaconf"}))
+    sys.modules["omegaconf"] = module
+    yield module
+    sys.modules.pop("omegaconf", None)
+
+
+def node(module: ModuleType, value: object) -> object:
+    kind = module.DictConfig if isinstance(value, dict) else module.AnyNode
+    made = kind()
+    if isinstance(value, dict):
+        made._content = {key: node(module, each) for key, each in value.items()}
+    else:
+        made._val = value
+    return made
+
+
+def lightning(path: Path, module: ModuleType, config: dict, wrong: int = 0) -> Path:
+    """MDLM's file: weights, their moving average (here 1 more than the weights), a configuration of foreign classes."""
+    weights = published.weights(published.reference("mdlm"))
+    averaged = [each + 1 for name, each in weights.items() if not name.endswith("inv_freq")]
+    torch.save(
+        {
+            "state_dict": weights,
+            "ema": {"decay": 0.9999, "num_updates": 3, "shadow_params": averaged[wrong:]},
+            "hyper_parameters": {"config": node(module, config)},
+        },
+        path,
+    )
+    sys.modules.pop("omegaconf")
+    return path
+
+
+CONFIG = {"parameterization": "subs", "time_conditioning": False, "model": {"length": 8, "dropout": 0.1}}
+
+
+def bias(policy) -> torch.Tensor:
+    return policy.network.output_layer.linear.bias.detach()
+
+
+def test_a_pickle_is_opened_only_when_asked(tmp_path: Path, omegaconf: ModuleType) -> None:
+    path = lightning(tmp_path / "mdlm.ckpt", omegaconf, CONFIG)
+    with pytest.raises(ValueError, match=r"mdlm.ckpt.*pickle.*pickles=True"):
+        load(path)
+
+
+def test_the_average_is_taken_as_published_results_do_unless_told_otherwise(
+    tmp_path: Path, omegaconf: ModuleType
+) -> None:
+    path = lightning(tmp_path / "mdlm.ckpt", omegaconf, CONFIG)
+    raw = published.weights(published.reference("mdlm"))["backbone.output_layer.linear.bias"]
+    averaged = load(path, pickles=True)
+    torch.testing.assert_close(bias(averaged), raw + 1)
+    torch.testing.assert_close(bias(load(path, pickles=True, ema=False)), raw)
+    assert averaged.length == 8  # of the configuration, without the package that it was pickled with
+
+
+def test_the_configuration_decides_between_layouts_of_the_same_names(tmp_path: Path, omegaconf: ModuleType) -> None:
+    path = lightning(tmp_path / "sedd.ckpt", omegaconf, CONFIG | {"parameterization": "sedd"})
+    assert type(load(path, pickles=True).meaning).__name__ == "Score"
+
+
+def test_averages_that_cannot_be_told_apart_are_refused(tmp_path: Path, omegaconf: ModuleType) -> None:
+    path = lightning(tmp_path / "mdlm.ckpt", omegaconf, CONFIG, wrong=1)
+    with pytest.raises(ValueError, match="moving averages for .* parameters.*ema=False"):
+        load(path, pickles=True)
+
+
+def test_an_average_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    path = published.write("dna_cnn", tmp_path)
+    with pytest.raises(ValueError, match="holds no moving average"):
+        load(path, pickles=True, ema=True)
+
+
+def test_a_file_that_names_other_code_is_refused_and_not_run(tmp_path: Path) -> None:
+    path, mark = tmp_path / "wicked.ckpt", tmp_path / "ran"
+    torch.save({"state_dict": {"a": torch.ones(1)}, "extra": Wicked(mark)}, path)
+    with pytest.raises(ValueError, match="wicked.ckpt"):
+        load(path, pickles=True)
+    assert not mark.exists()
+
+
+def test_a_function_of_an_admitted_package_is_not_run_either(tmp_path: Path, omegaconf: ModuleType) -> None:
+    ran: list[int] = []
+    omegaconf.act = type("act", (), {"__module__": "omegaconf", "__call__": ran.append})
+    made = omegaconf.act()
+    torch.save({"state_dict": {"a": torch.ones(1)}, "hyper_parameters": made}, tmp_path / "x.ckpt")
+    sys.modules.pop("omegaconf")
+    content = unpickle(tmp_path / "x.ckpt")
+    assert plain(content["hyper_parameters"]) is None and not ran
+
+
+def test_a_damaged_file_says_so(tmp_path: Path) -> None:
+    (tmp_path / "half.ckpt").write_bytes(b"PK not a checkpoint")
+    with pytest.raises(ValueError, match=r"half.ckpt.*damaged"):
+        load(tmp_path / "half.ckpt", pickles=True)
+
+
+def test_weights_in_no_known_layout_are_described(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"encoder.weight": torch.ones(2)}}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match=r"'encoder.weight'.*none of the layouts sedd"):
+        load(tmp_path / "other.ckpt", pickles=True)
+
+
+def test_bare_weights_of_the_dna_network(tmp_path: Path) -> None:
+    weights = published.weights(published.reference("dna_cnn"))
+    bare = {name.removeprefix("backbone."): each for name, each in weights.items()}
+    torch.save(bare, tmp_path / "finetuned.ckpt")
+    torch.testing.assert_close(load(tmp_path / "finetuned.ckpt", pickles=True).network.state_dict(), bare)
