@@ -4,10 +4,12 @@
 #           make demo TORCH="torch==2.14.1"
 #           make demo TORCH="torch==2.13.0 --index-url URL"     URL: a CPU, CUDA or ROCm index from pytorch.org
 #   ARGS    further arguments: make demo ARGS="--seed 1", make test ARGS="tests/diffusion -x"
+#   DATA    folder of the measured tables that `lab-full` adds: make lab-full DATA=../tables
 #   PYTHON  the interpreter .venv is made with
 
 PYTHON ?= python3
 ARGS ?=
+LAB_DATA = $(if $(DATA),--data $(DATA))
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TORCH ?= $(or $(shell cat .venv/.torch 2>/dev/null),$(shell sed -n 's/^torch==/&/p' constraints.txt))
@@ -46,9 +48,9 @@ lab: .venv/.installed  ## Every method against exact answers: gradients, converg
 	$(BIN)/python benchmarks/convergence.py $(ARGS)
 	$(BIN)/python benchmarks/lab_figures.py
 
-lab-full: .venv/.installed  ## The same with more batches, seeds and evaluations; goes on where it was stopped.
-	$(BIN)/python benchmarks/gradient_quality.py --batches 400
-	$(BIN)/python benchmarks/convergence.py --seeds 5 --budget 300000
+lab-full: .venv/.installed  ## The same with more batches, seeds and evaluations, resumable; DATA=folder adds measured worlds.
+	$(BIN)/python benchmarks/gradient_quality.py --batches 400 $(LAB_DATA)
+	$(BIN)/python benchmarks/convergence.py --seeds 5 --budget 300000 $(LAB_DATA)
 	$(BIN)/python benchmarks/lab_figures.py
 
 docs: .venv/.dev  ## The documentation, into site/.

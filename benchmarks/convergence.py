@@ -26,7 +26,7 @@ from statistics import mean
 import torch
 from cells import Cells, Record
 from lab_measured import measured_worlds
-from lab_worlds import LAB_WORLDS, LabWorld, pretrained
+from lab_worlds import LAB_WORLDS, LabWorld, pretrained, with_values
 from laboratory import Method, Setting, collect, loss_of, metered, sampler_of
 from methods import methods
 
@@ -78,6 +78,8 @@ def fine_tune(
     """So many standings, evenly over the budget. A run whose weights are no longer finite stops there."""
     reference = metered(setting.reference)
     policy = reference.on(copy.deepcopy(reference.network))
+    if method.critic is not None:
+        policy = with_values(policy, seed)
     setting = Setting(setting.world, setting.reward, setting.beta, reference, setting.sampler)
     objective, before = method.objective(setting.sampler, setting.beta), law_of(setting, reference)
     optimizer = torch.optim.Adam(policy.network.parameters(), lr=rate)

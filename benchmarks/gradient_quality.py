@@ -73,7 +73,7 @@ def enumerated(setting: Setting, method: Method, old: Denoiser, new: Denoiser) -
     """The mean over all paths of the old policy, with the population's mean return at each step as the baseline."""
     paths = rated(old, all_paths(setting.world))
     probability = path_probabilities(old, paths).detach()
-    returns, reward, ratio = returns_of(setting, method, paths)
+    returns, reward, ratio, _ = returns_of(setting, method, paths)
     centred = returns - (probability.unsqueeze(1) * returns).sum(0)
     share = (probability * len(paths)).unsqueeze(1)
     credit = Credit(centred * share, reward, ratio)
@@ -148,7 +148,7 @@ def measure(lab: LabWorld, process: str, cells: Cells, settings: Settings, chose
     """Every cell of a world under a process that is not there yet."""
     started, bench = time.perf_counter(), None
     for network in ("pretrained", "half-trained"):
-        for method in methods(process):
+        for method in (each for each in methods(process) if each.critic is None):
             cell = (lab.name, process, network, method.name)
             if (chosen and method.name not in chosen) or cells.has(*cell):
                 continue

@@ -8,7 +8,7 @@ parity   V=2, L=6   a Markov chain; reward: 1 if the letters sum to an even numb
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import factorial
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.likelihood import denoising_loss
+from sepo.diffusion.valued import Valued
 from sepo.evaluation.worlds import Law, World, count, markov_chain, parity
 from sepo.ops import Chance, rows
 
@@ -89,6 +90,28 @@ class Perceptron(nn.Module):
 def call(network: nn.Module, xt: Tensor, sigma: Tensor, attend: Tensor | None, sites: Tensor | None) -> Tensor:
     logits = network(xt, sigma)
     return logits if sites is None else rows(logits, sites)
+
+
+class WithValues(nn.Module):
+    """(logits, values): a policy's network with a critic beside it, a perceptron on the same one-hot sites."""
+
+    def __init__(self, actor: Perceptron, length: int, width: int = 64) -> None:
+        super().__init__()
+        self.actor = actor
+        self.critic = nn.Sequential(nn.Linear(length * actor.size, width), nn.SiLU(), nn.Linear(width, length))
+
+    def forward(
+        self, xt: Tensor, sigma: Tensor, attend: Tensor | None = None, sites: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        values = self.critic(nn.functional.one_hot(xt, self.actor.size).flatten(1).float())
+        logits = call(self.actor, xt, sigma, attend, sites)
+        return logits, values if sites is None else values.gather(1, sites)
+
+
+def with_values(policy: Denoiser, seed: int) -> Denoiser:
+    """The policy with a critic that knows nothing yet."""
+    torch.manual_seed(seed)
+    return replace(policy, network=WithValues(policy.network, policy.length), call=Valued())  # type: ignore[arg-type]
 
 
 def pretrained(lab: LabWorld, process: str, steps: int | None = None, seed: int = 0, batch: int = 256) -> Denoiser:

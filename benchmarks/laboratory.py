@@ -22,6 +22,7 @@ from sepo.objectives.baselines import revealed_tokens
 from sepo.objectives.returns import whole
 from sepo.ops import Chance
 from sepo.samplers import SAMPLERS, Ancestral, KernelSampler, Sampler, roll, transitions_log_prob
+from sepo.training.crediting import ByCritic
 from sepo.training.experience import rollout_reading
 
 ROLLOUT, VIEWS = 0, 1
@@ -35,7 +36,7 @@ class Method:
     objective: built for the sampler that draws the rollouts, and a price of nats; priced: nats are paid for in the
     return, else by the objective alone; rescaled: its stated expectation is a gradient only up to a factor, so that it
     is compared after the best positive rescaling; enumerable: its mean over all paths can be summed exactly; returns:
-    at the steps, from rewards, log-ratios and the price.
+    at the steps, from rewards, log-ratios and the price; critic: values are learned and stand for a comparison.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Method:
     rescaled: bool = False
     enumerable: bool = False
     returns: Callable[[Tensor, Tensor, float], Tensor] = whole
+    critic: ByCritic | None = None
 
 
 @dataclass(frozen=True)
@@ -69,26 +71,29 @@ def collect(setting: Setting, method: Method, policy: Denoiser, batch: int, seed
     """Rollouts of the policy, and the credit that the method gives them."""
     chance = Chance.seeded(seed, [0], batch, purpose=ROLLOUT)
     rollout = roll(setting.sampler, policy, Canvas.blank(batch, setting.world.length), chance)
+    if method.critic is not None:
+        _, reward, log_ratio, price = returns_of(setting, method, rollout)
+        return Collection(rollout, method.critic(policy, rollout, reward, price, log_ratio, lambda each: each))
     return Collection(rollout, credit_of(setting, method, rollout))
 
 
 def credit_of(setting: Setting, method: Method, rollout: Rollout) -> Credit:
-    returns, reward, log_ratio = returns_of(setting, method, rollout)
+    returns, reward, log_ratio, _ = returns_of(setting, method, rollout)
     process = setting.reference.process
     features = revealed_tokens(rollout, returns.shape[1], process) if method.advantage.states else None
     return Credit(method.advantage(returns, len(reward), features), reward, log_ratio)
 
 
 @torch.no_grad()
-def returns_of(setting: Setting, method: Method, rollout: Rollout) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns at each step, rewards, and the path's log-ratio to the reference."""
+def returns_of(setting: Setting, method: Method, rollout: Rollout) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Returns at each step, rewards, the path's log-ratio to the reference, and the price of each step in reward."""
     reward = setting.reward[setting.world.index(rollout.x0)].float()
     own = rollout.per_step(rollout.log_prob).float()
     ratio = torch.zeros_like(own)
     beta = setting.beta if method.priced else 0.0
     if beta:
         ratio = own - rollout.per_step(reference_log_prob(setting, rollout)).float()
-    return method.returns(reward, ratio, beta), reward, ratio.sum(1)
+    return method.returns(reward, ratio, beta), reward, ratio.sum(1), beta * ratio
 
 
 def sampler_of(method: Method, process: str, steps: int) -> Sampler:

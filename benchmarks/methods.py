@@ -23,6 +23,7 @@ from sepo.objectives import (
     Transitions,
     Unclipped,
 )
+from sepo.objectives.actor_critic import ActorCritic
 from sepo.objectives.advantages import leave_one_out, unit
 from sepo.objectives.algorithm import Algorithm
 from sepo.objectives.algorithms import ALGORITHMS
@@ -31,6 +32,7 @@ from sepo.objectives.neighbours import SNIS, Uniform
 from sepo.objectives.readings import CleanScore, FreshNoise, MaskedConditionals, RawLogits
 from sepo.objectives.returns import to_go
 from sepo.samplers import KernelSampler, Sampler
+from sepo.training.crediting import ByCritic
 
 OWN_BETA = ("wdce", "trajectory_balance", "vrpo", "sdpo")
 """Rivals with an option `beta` of their own."""
@@ -62,6 +64,7 @@ REGRESSED = Advantage(leave_one_out, unit, states=StateRegression())
 MASKED = (
     Method("sepo", plain(SEPO(NextSite(None))), REGRESSED),
     Method("sepo, not regressed", plain(SEPO(NextSite(None))), enumerable=True),
+    Method("sepo, critic", plain(ActorCritic(SEPO(NextSite(None)))), critic=ByCritic()),
     Method("sepo, returns to go", plain(SEPO(NextSite(None))), returns=to_go, enumerable=True),
     Method("sepo, 4 states", plain(SEPO(NextSite(4)))),
     Method("sepo, 1 state", plain(SEPO(NextSite(1)))),

@@ -93,7 +93,7 @@ def test_the_configuration_decides_between_layouts_of_the_same_names(tmp_path: P
 
 def test_averages_that_cannot_be_told_apart_are_refused(tmp_path: Path, omegaconf: ModuleType) -> None:
     path = lightning(tmp_path / "mdlm.ckpt", omegaconf, CONFIG, wrong=1)
-    with pytest.raises(ValueError, match="moving averages for .* parameters.*ema=False"):
+    with pytest.raises(ValueError, match=r"moving averages for .* parameters.*ema=False"):
         load(path, pickles=True)
 
 
@@ -106,7 +106,7 @@ def test_an_average_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_names_other_code_is_refused_and_not_run(tmp_path: Path) -> None:
     path, mark = tmp_path / "wicked.ckpt", tmp_path / "ran"
     torch.save({"state_dict": {"a": torch.ones(1)}, "extra": Wicked(mark)}, path)
-    with pytest.raises(ValueError, match="wicked.ckpt"):
+    with pytest.raises(ValueError, match=r"wicked.ckpt"):
         load(path, pickles=True)
     assert not mark.exists()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sepo.models.adapters import merged
 from sepo.models.conversion import convert
 from sepo.models.families import FAMILIES, as_denoiser, family_of
 from sepo.models.family import Family, innermost
@@ -20,6 +21,7 @@ __all__ = [
     "family_of",
     "innermost",
     "load",
+    "merged",
     "save_pretrained",
     "save_published",
     "tokenizer_for",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from sepo.diffusion.denoiser import Denoiser
 from sepo.models.family import innermost
 from sepo.models.weights import ADAPTER_CONFIG, adapter_shapes, compare, read_json
 
@@ -20,6 +21,16 @@ def adapter_around(network: nn.Module) -> Any | None:
     if peft is None:
         return None
     return next((module for module in network.modules() if isinstance(module, peft.PeftModel)), None)
+
+
+def merged(denoiser: Denoiser) -> Denoiser:
+    """The same model without adapters: what they add is added to the weights. Without adapters, as it is."""
+    adapted = adapter_around(denoiser.network)
+    if adapted is None:
+        return denoiser
+    network = adapted.merge_and_unload()
+    network.name_or_path = ""
+    return denoiser.on(network)
 
 
 def base_of(folder: Path) -> str:

@@ -71,7 +71,10 @@ def never_drawn(config: Any, mask: int, tokenizer: PreTrainedTokenizerBase | Non
 
 
 def _all(tokens: Any) -> list[int]:
-    return list(tokens) if isinstance(tokens, (list, tuple)) else [tokens]
+    """One id, several or none."""
+    if isinstance(tokens, int):
+        return [tokens]
+    return list(tokens or ())
 
 
 def _positions(xt: Tokens, attend: Sites | None) -> Int[Tensor, "batch length"]:

@@ -222,14 +222,15 @@ def _use(facts: Facts) -> str:
 
 def _python(facts: Facts, card: Card) -> str:
     drawing, place = facts.drawing, json.dumps(facts.place, ensure_ascii=False)
-    prompted = drawing.completion is not None
+    prompted, framed = drawing.completion is not None, "frame" in json.loads(card.to_json())
     imports = [
         "import sepo",
-        *([] if prompted else ["from sepo.diffusion.canvas import Canvas"]),
+        *([] if prompted or framed else ["from sepo.diffusion.canvas import Canvas"]),
         *(["from sepo.models import tokenizer_for"] if drawing.texts else []),
         "from sepo.ops import Chance",
         f"from sepo.samplers import {drawing.sampler}, roll",
         *(["from sepo.training.prompts import prompts_for"] if prompted else []),
+        *(["from sepo.training.prompts import Unconditional"] if framed and not prompted else []),
     ]
     lines = [f"policy = sepo.load({place})"]
     if drawing.texts:
@@ -242,9 +243,15 @@ def _python(facts: Facts, card: Card) -> str:
             "print(prompts.completions(rollout))",
         ]
     else:
+        length = card.length or LENGTH
+        blank = (
+            f"Unconditional({length}, frame=policy.frame).canvas([{{}}] * 4)"
+            if framed
+            else f"Canvas.blank(4, {length})"
+        )
         shown = "tokenizer.batch_decode(rollout.x0)" if drawing.texts else "rollout.x0"
         lines += [
-            f"canvas = Canvas.blank(4, {card.length or LENGTH})",
+            f"canvas = {blank}",
             f"rollout = roll({drawing.code}, policy, canvas, Chance.of(0, 4))",
             f"print({shown})",
         ]

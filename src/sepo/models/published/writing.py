@@ -29,8 +29,7 @@ def save_published(denoiser: Denoiser, path: str | os.PathLike[str], layout: str
     chosen, network = layout_named(layout), innermost(denoiser.network)
     if adapter_around(denoiser.network) is not None:
         raise ValueError(
-            "The network carries adapters, which no published layout has: merge them first (denoiser.on(denoiser."
-            "network.merge_and_unload()))."
+            "The network carries adapters, which no published layout has: merge them first, with sepo.models.merged."
         )
     if not isinstance(network, chosen.network):
         raise ValueError(

@@ -1,0 +1,128 @@
+"""The tables of docs/laboratory.md, from the records of the laboratory.
+
+python benchmarks/lab_tables.py                              prints them
+python benchmarks/lab_tables.py --into docs/laboratory.md    replaces what stands between <!-- NAME --> and <!-- / -->
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+SHIPPED, MEASURED = ("chain", "ising", "parity"), ("tfbind8", "gb1")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def heads(what: str, worlds: Sequence[str]) -> list[str]:
+    return [f"{what}: {worlds[0]}", *worlds[1:]]
+
+
+def bias(record: Record | None) -> str:
+    if record is None:
+        return ""
+    found, error = record["relative_bias"], record["bias_error"]
+    return "exact" if error == 0 and found < 0.005 else f"{found:.2f} ± {error:.2f}"
+
+
+def name_of(record: Record) -> str:
+    return record["method"] + ("*" if record["rescaled"] else "")
+
+
+def by_world(records: Sequence[Record], worlds: Sequence[str], **fields: Any) -> dict[str, dict[str, Record]]:
+    """method -> world -> record, in the order in which methods were measured."""
+    found: dict[str, dict[str, Record]] = {}
+    for record in records:
+        if record["world"] in worlds and all(record[name] == value for name, value in fields.items()):
+            found.setdefault(record["method"], {})[record["world"]] = record
+    return found
+
+
+def gradients(records: Sequence[Record], worlds: Sequence[str], moved: Sequence[str], **fields: Any) -> str:
+    """Evaluations, bias on policy, bias after 16 updates in the worlds `moved`, variance x evaluations."""
+    near = by_world(records, worlds, network="pretrained", updates=0, **fields)
+    far = by_world(records, worlds, network="pretrained", updates=16, **fields)
+    head = ["method", f"evaluations ({worlds[-1]})", *heads("bias", worlds), *heads("after 16 updates", moved)]
+    rows = []
+    for method, found in near.items():
+        last = found[worlds[-1]] if worlds[-1] in found else next(iter(found.values()))
+        costs = [found.get(world) for world in worlds]
+        rows.append(
+            [
+                name_of(last),
+                f"{last['evaluations']:.0f}",
+                *(bias(found.get(world)) for world in worlds),
+                *(f"{far[method][world]['relative_bias']:.2f}" for world in moved),
+                *("" if each is None else f"{each['variance'] * each['evaluations']:.0f}" for each in costs),
+            ]
+        )
+    return table([*head, *heads("variance x evaluations", worlds)], rows)
+
+
+def endings(records: Sequence[Record], worlds: Sequence[str], process: str = "absorbing") -> str:
+    """Where training ends, nearest to the optimum first: by the mean of the ranks."""
+    found = by_world(records, worlds, process=process)
+    ranks: dict[str, list[int]] = {method: [] for method in found}
+    for world in worlds:
+        known = [method for method in found if world in found[method]]
+        for rank, method in enumerate(sorted(known, key=lambda each: found[each][world]["total_variation"])):
+            ranks[method].append(rank)
+    rows = []
+    for method in sorted(found, key=lambda each: sum(ranks[each]) / len(ranks[each])):
+        cells = [found[method].get(world) for world in worlds]
+        rows.append(
+            [
+                method,
+                *("" if each is None else f"{each['total_variation']:.3f} ({each['spread']:.2f})" for each in cells),
+                *("" if each is None else f"{each['objective']:.4f}" for each in cells),
+                *("" if each is None else f"{each['learning_rate']:g}" for each in cells),
+            ]
+        )
+    head = ["method", *heads("total variation", worlds), *heads("E[R] - 0.1 KL", worlds), *heads("rate", worlds)]
+    return table(head, rows)
+
+
+def tables(folder: Path) -> dict[str, Callable[[], str]]:
+    quality: list[Record] = json.loads((folder / "gradient_quality.json").read_text())
+    ends: list[Record] = json.loads((folder / "convergence.json").read_text())
+    return {
+        "gradient": lambda: gradients(quality, SHIPPED, ("ising",), process="absorbing"),
+        "gradient measured": lambda: gradients(quality, MEASURED, ("tfbind8", "gb1"), process="absorbing"),
+        "gradient uniform": lambda: gradients(quality, SHIPPED, ("ising",), process="uniform"),
+        "convergence": lambda: endings(ends, SHIPPED),
+        "convergence measured": lambda: endings(ends, MEASURED),
+        "convergence uniform": lambda: endings(ends, SHIPPED, "uniform"),
+    }
+
+
+def replaced(page: str, name: str, content: str) -> str:
+    """The page with the block of this name filled anew; a page without it stays."""
+    block = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(\n<!-- / -->)", re.DOTALL)
+    return block.sub(lambda found: found[1] + content + found[2], page)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("runs/lab"))
+    parser.add_argument("--into", type=Path, help="a page with marked blocks")
+    parser.add_argument("--only", nargs="+", help="some of the tables, by name")
+    options = parser.parse_args()
+    for name, made in tables(options.folder).items():
+        if options.only and name not in options.only:
+            continue
+        if options.into is None:
+            print(f"\n{name}\n\n{made()}")
+        else:
+            options.into.write_text(replaced(options.into.read_text(), name, made()))
+
+
+if __name__ == "__main__":
+    main()
