@@ -12,7 +12,13 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    Qwen2Tokenizer,
+)
 from transformers.utils import logging
 
 from sepo.models.families import FAMILIES
@@ -128,10 +134,33 @@ def open_network(folder: Path, family: Family, wishes: Wishes, complete: bool) -
 
 
 def tokenizer_in(folder: Path) -> PreTrainedTokenizerBase | None:
-    """The tokenizer beside the weights, if there is one."""
-    if not any((folder / name).is_file() for name in TOKENIZERS):
+    """The tokenizer beside the weights, if there is one.
+
+    A folder that names code of its own for it (Dream's does) is read by the stock class of its files in its place.
+
+    Raises:
+        ValueError: its files are of no stock tokenizer.
+    """
+    present = [name for name in TOKENIZERS if (folder / name).is_file()]
+    if not present:
         return None
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    theirs, config = (_described(folder / name) for name in ("tokenizer_config.json", "config.json"))
+    if "auto_map" not in (theirs if "tokenizer_class" in theirs else theirs | config):
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    stock: Any = PreTrainedTokenizerFast if "tokenizer.json" in present else Qwen2Tokenizer
+    if "tokenizer.json" in present or (folder / "merges.txt").is_file():
+        return stock.from_pretrained(folder, local_files_only=True)
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (ValueError, OSError, KeyError) as error:
+        raise ValueError(
+            f"The tokenizer in {folder} needs code of its own ({', '.join(present)}), which is not run: give a stock "
+            "one, with processing_class= or --tokenizer."
+        ) from error
+
+
+def _described(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}
 
 
 @contextmanager

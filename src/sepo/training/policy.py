@@ -18,7 +18,7 @@ from sepo.objectives import Objective
 from sepo.rewards import RewardCalls, Rewards
 from sepo.samplers import Blocks, Sampler
 from sepo.training.config import SEPOConfig
-from sepo.training.prompts import Prompts, prompts_for
+from sepo.training.prompts import Prompts, Text, prompts_for
 from sepo.training.reference import AdaptersOff, Frozen, Reference, Synced
 from sepo.training.rows import Rows
 
@@ -119,8 +119,11 @@ def prompts_through(
     Raises:
         ValueError: the rows do not fit; the network fills canvases of another length (DiffusionGemma).
     """
-    _require_canvas(policy, sampler, completion_length)
-    return prompts_for(rows, tokenizer, completion_length, length or policy.length, lengths_of(policy), policy.frame)
+    taken = lengths_of(policy)
+    prompts = prompts_for(rows, tokenizer, completion_length, length or policy.length, taken, policy.frame)
+    if isinstance(prompts, Text):
+        _require_canvas(policy, sampler, completion_length)
+    return prompts
 
 
 def _require_canvas(policy: Denoiser, sampler: Sampler, completion_length: int) -> None:
