@@ -40,6 +40,8 @@ from sepo.samplers import KernelSampler, LeftToRight
 RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 KERNEL_STEPS = 6
 TUNING_SEED = 1000
+LOST = {"total_variation": 1.0, "expected_reward": float("nan"), "kl": float("inf")}
+"""The standing of a run whose weights are no longer finite."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ def fine_tune(
             optimizer.step()
             assert meter.evaluations > spent
         collection += 1
+        if not all(weight.isfinite().all() for weight in policy.network.parameters()):
+            return [*found, LOST | {"evaluations": meter.evaluations}]
         if meter.evaluations >= settings.budget * (len(found) + 1) / standings:
             spent = meter.evaluations
             found.append(standing(setting, policy, before, spent))

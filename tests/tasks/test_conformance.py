@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
 
 import numpy as np
 import pytest
@@ -11,8 +13,10 @@ import torch
 from sepo.diffusion.canvas import Canvas
 from sepo.diffusion.rollout import MaskedPath
 from sepo.ops import Chance
+from sepo.oracles import Ensemble, Fit, fit, read_measurements, save_oracle
 from sepo.samplers import FirstHitting, roll
-from sepo.tasks import TASKS, Digits, Task
+from sepo.tasks import TASKS, Digits, Measured, Task
+from tests.oracles.tables import write_table
 
 BATCH = 3
 every_task = pytest.mark.parametrize("name", TASKS)
@@ -20,7 +24,19 @@ every_task = pytest.mark.parametrize("name", TASKS)
 
 @cache
 def made(name: str) -> Task:
+    if name == "measured":
+        return measured(Path(mkdtemp()))
     return Digits(trees=10) if name == "digits" else TASKS[name]()
+
+
+def measured(folder: Path) -> Measured:
+    """A small table, and oracles that have hardly looked at it."""
+    table = str(write_table(folder / "table.csv", rows=120))
+    columns = {"sequence": "seq", "activity": "act", "second": "second", "group": "chrom"}
+    data = read_measurements(table, **columns)
+    for seed, name in enumerate(("reward", "judge", "other")):
+        save_oracle(Ensemble([fit(data, Fit(hidden_size=4, epochs=1, seed=seed))]), folder / name)
+    return Measured(data=table, oracles=str(folder), hidden_size=8, **columns)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The command line: sepo demo | pretrain | finetune | sample | evaluate | export | report.
+"""The command line: sepo demo | pretrain | finetune | sample | evaluate | design | export | report.
 
 Exit codes: 0 done; 1 it could not be done, and stderr says why; 2 the words were not understood; 130 Ctrl-C. A command
 is imported when it is called, so that --help and --version do not wait for torch.
@@ -22,6 +22,7 @@ COMMANDS = {
     "finetune": "Fine-tune a model with SEPO on a reward.",
     "sample": "Draw samples from a model.",
     "evaluate": "Reward, metrics and held-out bound of a model.",
+    "design": "From a table of measured sequences to ranked designs.",
     "export": "Write a model in the layout it was published in.",
     "report": "Draw report.html again from the files of a run.",
 }

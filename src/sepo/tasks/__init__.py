@@ -2,8 +2,10 @@
 
 from sepo.tasks.base import Row, Task
 from sepo.tasks.digits import Digits
+from sepo.tasks.ehrlich import EhrlichTask
+from sepo.tasks.measured import Measured
 from sepo.tasks.sudoku import Sudoku
 
-TASKS: dict[str, type[Task]] = {"digits": Digits, "sudoku": Sudoku}
+TASKS: dict[str, type[Task]] = {"digits": Digits, "ehrlich": EhrlichTask, "sudoku": Sudoku, "measured": Measured}
 
-__all__ = ["TASKS", "Digits", "Row", "Sudoku", "Task"]
+__all__ = ["TASKS", "Digits", "EhrlichTask", "Row", "Sudoku", "Task"]

@@ -1,0 +1,141 @@
+"""sepo design: from a table of measured sequences to ranked designs.
+
+Four stages, each in a folder of its own and each kept where it is complete with the same settings:
+
+    oracles      one that rewards, one that judges, fitted to different groups (and one of a second assay)
+    generator    sepo pretrain --task measured
+    tuned        sepo finetune --task measured --model generator
+    designs      samples of the tuned generator, ranked: designs.csv, designs.fasta, report.html, summary.json
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sepo.cli import finetune, pretrain
+from sepo.cli.console import INTERRUPTED, prepare, say
+from sepo.cli.design_options import Design
+from sepo.cli.designs import report, write_designs
+from sepo.cli.errors import UsageError
+from sepo.cli.grammar import Grammar, Group
+from sepo.cli.oracles import Quality, fit_oracles
+from sepo.cli.parsing import parse
+from sepo.models import load
+from sepo.runs import RunFolder, read_config, read_summary, write_summary
+from sepo.runs.plain import plain
+from sepo.tasks import Measured
+
+COLUMNS = ("alphabet", "sequence", "activity", "second", "group", "hidden_size", "doubt")
+"""Options that the task has too."""
+PRETRAIN = {
+    "max_steps": 4000,
+    "per_device_train_batch_size": 128,
+    "learning_rate": 1e-3,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 100,
+    "ema": 0.999,
+    "logging_steps": 100,
+    "save_steps": 500,
+}
+FINETUNE = {
+    "max_steps": 100,
+    "per_device_train_batch_size": 64,
+    "learning_rate": 3e-4,
+    "lr_scheduler_type": "linear",
+    "sampling_steps": 32,
+    "beta": 0.02,
+    "scale_rewards": "batch",
+    "logging_steps": 5,
+    "save_steps": 25,
+}
+
+
+GRAMMAR = Grammar(
+    "design",
+    "From a table of sequences with a measured activity to ranked designs: fits the oracles, pretrains a generator, "
+    "fine-tunes it with SEPO on one oracle, judges and ranks what it draws by another that the reward never saw. What "
+    "is complete is kept; a run that was stopped goes on.",
+    (Group("What is designed, from what", Design),),
+    ("TABLE", "the table, in place of --data"),
+)
+
+
+def run(words: Sequence[str]) -> int:
+    given = parse(GRAMMAR, words)
+    what = given.made(Design, **({} if given.argument is None else {"data": given.argument}))
+    if what.data is None:
+        raise UsageError(f"There is no table: name it. Usage: {GRAMMAR.usage}")
+    prepare()
+    task = task_of(what)
+    qualities = fit_oracles(what, task.measured)
+    if not _pretrained(what) or not _finetuned(what):
+        return INTERRUPTED
+    tuned = load(what.folder / "tuned")
+    designs = write_designs(what, task, tuned)
+    summary = read_summary(RunFolder(what.folder / "tuned"))
+    write_summary(RunFolder(what.folder), _summary(qualities, summary))
+    say(f"Designs: [bold]{designs}[/]")
+    say(f"Report: [bold]{report(what, task, qualities, summary)}[/]")
+    return 0
+
+
+def task_of(what: Design) -> Measured:
+    return Measured(data=str(what.data), oracles=str(what.folder / "oracles"), **_columns(what))
+
+
+def _columns(what: Design) -> dict[str, Any]:
+    return {name: getattr(what, name) for name in COLUMNS}
+
+
+def _pretrained(what: Design) -> bool:
+    """Whether there is a generator now."""
+    if what.generator is not None:
+        return True
+    options = {**PRETRAIN, **(what.pretrain or {}), "output_dir": what.folder / "generator", "seed": what.seed}
+    given = parse(pretrain.GRAMMAR, [*_task_words(what), *in_words(options)])
+    recipe = plain(given.resolved(*pretrain.options(given)))
+    return _kept(what.folder / "generator", recipe) or pretrain.pretrain(given).complete
+
+
+def _finetuned(what: Design) -> bool:
+    """Whether the generator is fine-tuned now."""
+    folder = what.folder / "tuned"
+    options = {**FINETUNE, **(what.finetune or {}), "output_dir": folder, "seed": what.seed}
+    base = what.generator or str(what.folder / "generator")
+    given = parse(finetune.GRAMMAR, [*_task_words(what), "--model", base, *in_words(options)])
+    recipe = plain(given.resolved(*finetune.options(given)))
+    if _kept(folder, recipe):
+        return True
+    done = finetune.finetune(given)
+    if done.complete:
+        write_summary(done.run, done.summary)
+    return done.complete
+
+
+def _kept(folder: Path, recipe: Any) -> bool:
+    """Whether the stage is complete there, with these settings."""
+    run_folder = RunFolder(folder)
+    return run_folder.summary.is_file() and read_config(run_folder) == recipe
+
+
+def _task_words(what: Design) -> list[str]:
+    options = {"data": what.data, "oracles": what.folder / "oracles", **_columns(what)}
+    return ["--task", "measured", *in_words(options, "task.")]
+
+
+def in_words(options: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Options as a command line has them."""
+    words = []
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            words += in_words(value, f"{prefix}{name}.")
+        elif value is not None:
+            words += [f"--{prefix}{name}", str(value)]
+    return words
+
+
+def _summary(qualities: Mapping[str, Quality], tuned: Mapping[str, Any]) -> dict[str, Any]:
+    correlations = {f"oracle_{name}_unseen": each.unseen for name, each in qualities.items()}
+    return {**correlations, **tuned}

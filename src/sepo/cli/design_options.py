@@ -1,0 +1,64 @@
+"""The options of `sepo design`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Design:
+    """What is designed, from what.
+
+    Args:
+        data: the table: csv, tsv, parquet, or fasta with name=value in its headers; .gz too.
+        sequence: its column of sequences.
+        activity: its column of the activity that is to be raised.
+        second: its column of another assay, reported and never rewarded; null: there is none.
+        group: its column of chromosomes, clusters or families, by which the oracles are kept apart; null: rows are
+            drawn one by one, which says nothing of related sequences.
+        reward_groups: groups that the reward's oracle is fitted to; null: the groups are shared out.
+        judge_groups: groups that the judge's oracle is fitted to.
+        unseen_groups: groups that neither sees, on which both are tested.
+        alphabet: dna, rna, protein, or the letters.
+        output: the folder of everything.
+        num: designs.
+        doubt: standard deviations between the members of the reward's ensemble that are taken off its mean.
+        members: networks in each ensemble.
+        epochs: of fitting an oracle at most.
+        hidden_size: channels of the generator.
+        seed: of all chance.
+        pretrain: options of `sepo pretrain`, such as --pretrain.max_steps 2000.
+        finetune: options of `sepo finetune`, such as --finetune.beta 0.05.
+        generator: folder of a generator of your own, in place of the one that would be trained.
+    """
+
+    data: str | None = None
+    sequence: str = "sequence"
+    activity: str = "activity"
+    second: str | None = None
+    group: str | None = None
+    reward_groups: list[str] | None = None
+    judge_groups: list[str] | None = None
+    unseen_groups: list[str] | None = None
+    alphabet: str = "dna"
+    output: str = "runs/design"
+    num: int = 256
+    doubt: float = 1.0
+    members: int = 2
+    epochs: int = 12
+    hidden_size: int = 64
+    seed: int = 0
+    pretrain: dict[str, Any] | None = None
+    finetune: dict[str, Any] | None = None
+    generator: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("num", "members", "epochs", "hidden_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1.")
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.output)

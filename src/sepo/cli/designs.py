@@ -1,0 +1,126 @@
+"""The last stage of `sepo design`: samples ranked by the reward's oracle, beside what the judge says of them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sepo.cli.console import CONSOLE
+from sepo.cli.design_options import Design
+from sepo.cli.oracles import Quality
+from sepo.cli.samples import draw_samples, rows_for
+from sepo.diffusion.denoiser import Denoiser
+from sepo.evaluation.sequences import nearest_distance
+from sepo.oracles.measurements import write_fasta
+from sepo.runs import (
+    Chart,
+    Curves,
+    Figure,
+    Headline,
+    Note,
+    RunFolder,
+    Section,
+    Series,
+    Table,
+    curve,
+    read_metrics,
+    write_report,
+)
+from sepo.samplers import FirstHitting
+from sepo.tasks import Measured
+from sepo.training.prompts import Unconditional
+
+DRAWN = 4
+"""Samples for each design that is kept."""
+SHOWN = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Designs:
+    """Distinct sequences, best first. columns: numbers of each, by name."""
+
+    tokens: Tensor
+    columns: dict[str, Tensor]
+
+
+def designed(asked: Design, task: Measured, policy: Denoiser) -> Designs:
+    """The distinct ones of all that is drawn, ranked by the reward's oracle: a judge must not choose what it judges."""
+    assert policy.length is not None
+    rows = rows_for(None, DRAWN * asked.num)
+    samples = draw_samples(policy, FirstHitting(), Unconditional(policy.length), rows, asked.seed)
+    tokens = torch.from_numpy(samples.tokens).unique(dim=0)
+    columns = {"reward": task.oracle("reward")(tokens), "judge": task.oracle("judge")(tokens)}
+    columns["doubt"] = task.oracle("reward").spread(tokens)
+    if task.second is not None:
+        columns["other"] = task.oracle("other")(tokens)
+    columns["nearest_distance"] = nearest_distance(tokens, task.measured.tokens)
+    best = columns["reward"].argsort(descending=True)[: asked.num]
+    return Designs(tokens[best], {name: column[best] for name, column in columns.items()})
+
+
+def write_designs(asked: Design, task: Measured, policy: Denoiser) -> Path:
+    """designs.csv and designs.fasta in the command's folder; the former is returned."""
+    found = designed(asked, task, policy)
+    sequences = task.measured.alphabet.decode(found.tokens)
+    names = [f"design_{rank}" for rank in range(1, len(sequences) + 1)]
+    numbers = list(zip(*(column.tolist() for column in found.columns.values()), strict=True))
+    path = asked.folder / "designs.csv"
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", *found.columns, "sequence"])
+        for name, row, sequence in zip(names, numbers, sequences, strict=True):
+            writer.writerow([name, *(f"{value:.6g}" for value in row), sequence])
+    said = [
+        " ".join([name, *(f"{key}={value:.4g}" for key, value in zip(found.columns, row, strict=True))])
+        for name, row in zip(names, numbers, strict=True)
+    ]
+    write_fasta(asked.folder / "designs.fasta", said, sequences)
+    return path
+
+
+def report(asked: Design, task: Measured, qualities: Mapping[str, Quality], summary: Mapping[str, Any]) -> Path:
+    """report.html: what the judge says before and after, how far the oracles can be trusted, the best designs."""
+    with open(asked.folder / "designs.csv", encoding="utf-8", newline="") as file:
+        head, *rows = list(csv.reader(file))
+    left_out = task.measured.dropped
+    figures = [
+        Figure("activity, by the judge", summary["activity"], summary.get("activity_before")),
+        Figure("path KL", summary["path_kl"], unit="nats", note="to the generator, per sequence"),
+        Figure("distinct", summary["distinct"], summary.get("distinct_before")),
+        Figure("network evaluations", summary["network_evaluations"]),
+    ]
+    trusted = [[name, each.sequences, each.unseen] for name, each in qualities.items()]
+    compared = [
+        [name.replace("_", " "), summary.get(f"{name}_before"), value]
+        for name, value in summary.items()
+        if f"{name}_before" in summary and isinstance(value, (int, float))
+    ]
+    sections: list[Section] = [
+        Headline(figures),
+        Table("Samples before and after", ["", "generator", "fine-tuned"], compared),
+        Table(
+            "How far the oracles can be trusted",
+            ["oracle", "fitted to", "correlation on unseen groups"],
+            trusted,
+            text="Pearson's, with measurement, on groups that no oracle was fitted to.",
+        ),
+        _curves(asked.folder / "tuned"),
+        Table(f"The best {min(SHOWN, len(rows))} designs", head, rows[:SHOWN], text="Ranked by the reward's oracle."),
+        Note("Left out of the table", "; ".join(f"{n} rows: {why}" for why, n in left_out.items()) or "Nothing."),
+    ]
+    CONSOLE.print(f"  judge: {summary.get('activity_before', float('nan')):.2f} -> {summary['activity']:.2f}")
+    return write_report(RunFolder(asked.folder), sections, title="Designed sequences")
+
+
+def _curves(tuned: Path) -> Curves:
+    """Along fine-tuning: where the reward goes on rising and the judge does not, the oracle is being fooled."""
+    records = read_metrics(RunFolder(tuned))
+    believed, said = (curve(records, key) for key in ("reward_median", "activity"))
+    both = [Series("reward's oracle", *believed), Series("judge", *said)]
+    return Curves("Along fine-tuning", [Chart("What the reward believes, and what the judge says", both)])

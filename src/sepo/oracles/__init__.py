@@ -1,0 +1,26 @@
+"""Oracles: what a table of measured sequences says of sequences that nobody measured."""
+
+from sepo.oracles.alphabet import ALPHABETS, Alphabet
+from sepo.oracles.fitting import Fit, fit
+from sepo.oracles.measurements import Measurements, read_measurements
+from sepo.oracles.network import ARCHITECTURES, ConvOracle, ConvOracleConfig
+from sepo.oracles.oracle import Ensemble, Oracle, load_oracle, save_oracle
+from sepo.oracles.splits import Split, split_by_group
+
+__all__ = [
+    "ALPHABETS",
+    "ARCHITECTURES",
+    "Alphabet",
+    "ConvOracle",
+    "ConvOracleConfig",
+    "Ensemble",
+    "Fit",
+    "Measurements",
+    "Oracle",
+    "Split",
+    "fit",
+    "load_oracle",
+    "read_measurements",
+    "save_oracle",
+    "split_by_group",
+]

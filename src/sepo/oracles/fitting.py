@@ -1,0 +1,90 @@
+"""Fitting an oracle to measured sequences: squared error, stopped where held-back sequences are predicted best."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from sepo.oracles.measurements import Measurements
+from sepo.oracles.network import ConvOracle, ConvOracleConfig
+from sepo.typing import Float
+
+HELD_BACK = 0.1
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How an oracle is fitted. patience: epochs without a better correlation before it stops; lr: Adam's, with a
+    one-cycle schedule.
+    """
+
+    architecture: str = "motifs"
+    hidden_size: int = 64
+    epochs: int = 12
+    batch: int = 256
+    lr: float = 2e-3
+    weight_decay: float = 1e-4
+    patience: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("hidden_size", "epochs", "batch", "patience"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1.")
+
+
+def fit(
+    measured: Measurements, how: Fit, told: Callable[[int, float], None] = lambda epoch, correlation: None
+) -> ConvOracle:
+    """told(epoch, correlation on the held-back tenth) is called after each epoch."""
+    generator = Generator().manual_seed(how.seed)
+    order = torch.randperm(len(measured), generator=generator)
+    held, used = order.split([max(int(HELD_BACK * len(order)), 1), len(order) - max(int(HELD_BACK * len(order)), 1)])
+    target = measured.activity
+    mean, deviation = float(target[used].mean()), max(float(target[used].std()), 1e-6)
+    letters = measured.alphabet.letters
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(how.seed)
+        config = ConvOracleConfig(letters, how.architecture, how.hidden_size, mean=mean, deviation=deviation)
+        oracle = ConvOracle(config)
+        optimizer = torch.optim.AdamW(oracle.parameters(), lr=how.lr, weight_decay=how.weight_decay)
+        steps = how.epochs * -(-len(used) // how.batch)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, how.lr, total_steps=steps)
+        best, weights, since = -2.0, copy.deepcopy(oracle.state_dict()), 0
+        for epoch in range(how.epochs):
+            oracle.train()
+            for rows in used[torch.randperm(len(used), generator=generator)].split(how.batch):
+                onehot = functional.one_hot(measured.tokens[rows], len(letters)).float()
+                error = oracle.standardised(onehot) - (target[rows] - mean) / deviation
+                optimizer.zero_grad()
+                error.square().mean().backward()
+                optimizer.step()
+                schedule.step()
+            found = correlation(predicted(oracle.eval(), measured.tokens[held]), target[held])
+            told(epoch, found)
+            since = 0 if found > best else since + 1
+            if found > best:
+                best, weights = found, copy.deepcopy(oracle.state_dict())
+            if since >= how.patience:
+                break
+    oracle.load_state_dict(weights)
+    return oracle.eval()
+
+
+@torch.no_grad()
+def predicted(oracle: ConvOracle, tokens: Tensor, at_once: int = 1024) -> Float[Tensor, " batch"]:
+    letters, device = len(oracle.config.letters), next(oracle.parameters()).device
+    parts = [oracle(functional.one_hot(part.to(device), letters).float()) for part in tokens.split(at_once)]
+    return torch.cat(parts).cpu()
+
+
+def correlation(first: Tensor, second: Tensor) -> float:
+    """Pearson's; 0 if one of them does not vary."""
+    first, second = first.double() - first.double().mean(), second.double() - second.double().mean()
+    scale = float((first.square().sum() * second.square().sum()).sqrt())
+    return float((first * second).sum()) / scale if scale > 0 else 0.0

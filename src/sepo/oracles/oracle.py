@@ -1,0 +1,91 @@
+"""One face for whatever knows the activity of a sequence: networks fitted here, ensembles, functions of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from sepo.oracles.fitting import predicted
+from sepo.oracles.network import ConvOracle
+from sepo.typing import Float, Tokens
+
+FOLDER = "member_{}"
+
+
+@runtime_checkable
+class Oracle(Protocol):
+    """tokens [batch length] -> activity [batch]."""
+
+    def __call__(self, tokens: Tokens) -> Float[Tensor, " batch"]: ...
+
+
+class Ensemble(nn.Module):
+    """The mean of several networks, less `doubt` times their standard deviation, so that where they disagree nothing is
+    gained.
+
+    `soft` takes one-hot rows or probabilities and has a gradient in them, for DRAKES and guidance.
+    """
+
+    def __init__(self, members: Sequence[ConvOracle], doubt: float = 0.0) -> None:
+        super().__init__()
+        if not members:
+            raise ValueError("An ensemble needs at least one oracle.")
+        if doubt < 0:
+            raise ValueError(f"doubt={doubt}: 0 trusts the mean, more pays for disagreement; it must not be negative.")
+        self.members, self.doubt = nn.ModuleList(members).eval(), doubt
+
+    @property
+    def letters(self) -> str:
+        return self.members[0].config.letters  # type: ignore[union-attr,return-value]
+
+    def forward(self, tokens: Tokens) -> Float[Tensor, " batch"]:
+        return self._settled(torch.stack([predicted(each, tokens) for each in self.members]))  # type: ignore[arg-type]
+
+    def soft(self, onehot: Float[Tensor, "batch length letters"]) -> Float[Tensor, " batch"]:
+        return self._settled(torch.stack([each(onehot) for each in self.members]))
+
+    def spread(self, tokens: Tokens) -> Float[Tensor, " batch"]:
+        """The standard deviation between members, in the unit of the activity; 0 for one."""
+        answers = torch.stack([predicted(each, tokens) for each in self.members])  # type: ignore[arg-type]
+        return answers.std(0, correction=0)
+
+    def _settled(self, answers: Float[Tensor, "members batch"]) -> Float[Tensor, " batch"]:
+        return answers.mean(0) - self.doubt * answers.std(0, correction=0)
+
+
+@dataclass(frozen=True)
+class FromFunction:
+    """A function of sequences as text: it gets a list of strings and returns a number for each."""
+
+    function: Callable[[list[str]], Sequence[float]]
+    letters: str
+
+    def __call__(self, tokens: Tokens) -> Float[Tensor, " batch"]:
+        words = ["".join(self.letters[token] for token in row) for row in tokens.tolist()]
+        answers = torch.as_tensor([float(each) for each in self.function(words)])
+        if len(answers) != len(words):
+            raise ValueError(
+                f"The oracle returned {len(answers)} numbers for {len(words)} sequences; return one for each."
+            )
+        return answers
+
+
+def save_oracle(oracle: Ensemble, folder: Path) -> None:
+    for number, member in enumerate(oracle.members):
+        member.save_pretrained(folder / FOLDER.format(number))  # type: ignore[operator,union-attr]
+
+
+def load_oracle(folder: Path | str, doubt: float = 0.0) -> Ensemble:
+    """
+    Raises:
+        ValueError: no oracle was saved there.
+    """
+    places = sorted(Path(folder).glob(FOLDER.format("*")))
+    if not places:
+        raise ValueError(f"{folder} holds no oracle: `sepo design` fits one there, or name another folder.")
+    return Ensemble([ConvOracle.from_pretrained(place) for place in places], doubt)

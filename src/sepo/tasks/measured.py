@@ -1,0 +1,136 @@
+"""Sequences that somebody measured, and an oracle of what nobody did: regulatory DNA, RNA, proteins.
+
+The generator learns all of the table; the reward is an oracle fitted to one part of it, and what is reported is what a
+second oracle says, of another architecture and fitted to groups that the first never saw (`sepo.oracles.splits`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from sepo.diffusion.denoiser import Denoiser
+from sepo.diffusion.process import Absorbing
+from sepo.evaluation.sequences import distinct_fraction, kmer_correlation, mean_hamming_distance, nearest_distance
+from sepo.models import as_denoiser
+from sepo.models.networks.dna_cnn import DnaCnn, DnaCnnConfig
+from sepo.oracles import Ensemble, Measurements, load_oracle, read_measurements
+from sepo.oracles.fitting import predicted
+from sepo.tasks.base import Row, Task, stacked
+
+KMERS = (3, 6)
+COMPARED = 2000
+"""Rows of the table that distances to the nearest are taken to."""
+
+
+@dataclass(frozen=True)
+class Measured(Task):
+    """A table and its oracles.
+
+    Args:
+        data: the table: csv, tsv, parquet or fasta.
+        alphabet: dna, rna, protein, or the letters.
+        sequence: the column of sequences.
+        activity: the column that is to be raised.
+        second: a column of another assay, whose oracle is reported and never rewarded; null: there is none.
+        group: the column of chromosomes, clusters or families; null: there is none.
+        oracles: the folder with the oracles reward, judge and, with `second`, other, that `sepo design` has fitted.
+        doubt: standard deviations between the members of the reward's ensemble that are taken off its mean.
+        hidden_size: channels of the generator.
+        top: share of the table with the highest activity, whose k-mers the designs are compared with.
+    """
+
+    data: str = ""
+    alphabet: str = "dna"
+    sequence: str = "sequence"
+    activity: str = "activity"
+    second: str | None = None
+    group: str | None = None
+    oracles: str | None = None
+    doubt: float = 0.0
+    hidden_size: int = 64
+    top: float = 0.01
+
+    @cached_property
+    def measured(self) -> Measurements:
+        return read_measurements(self.data, self.alphabet, self.sequence, self.activity, self.second, self.group)
+
+    @cached_property
+    def _order(self) -> Tensor:
+        return torch.randperm(len(self.measured), generator=Generator().manual_seed(0))
+
+    @property
+    def _held(self) -> int:
+        return min(len(self.measured) // 20, 512)
+
+    def corpus(self) -> Sequence[Row]:
+        return [{"tokens": row} for row in self.measured.tokens[self._order[self._held :]].tolist()]
+
+    def heldout(self) -> Sequence[Row] | None:
+        return [{"tokens": row} for row in self.measured.tokens[self._order[: self._held]].tolist()] or None
+
+    def denoiser(self) -> Denoiser:
+        letters = len(self.measured.alphabet.letters)
+        config = DnaCnnConfig(letters + 1, self.measured.length, hidden_size=self.hidden_size)
+        return as_denoiser(DnaCnn(config), Absorbing(letters + 1, mask=letters))
+
+    def oracle(self, name: str) -> Ensemble:
+        """One of reward, judge and other.
+
+        Raises:
+            ValueError: no folder was named, or it does not hold the oracle.
+        """
+        if self.oracles is None:
+            raise ValueError("The task has no oracles: name their folder with --task.oracles; `sepo design` fits them.")
+        return load_oracle(f"{self.oracles}/{name}", self.doubt if name == "reward" else 0.0)
+
+    @cached_property
+    def _oracles(self) -> Mapping[str, Ensemble]:
+        names = ("reward", "judge", "other") if self.second is not None else ("reward", "judge")
+        return {name: self.oracle(name) for name in names}
+
+    def reward(
+        self, prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Sequence[list[int]], **columns: Any
+    ) -> list[float]:
+        return self._oracles["reward"](self._tokens(completions)).tolist()
+
+    def metrics(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> dict[str, float]:
+        """activity: the judge's median, in the unit of the table; kmer_k: correlation with the table's best."""
+        tokens = self._tokens(completions)
+        found = {
+            "activity": float(self._oracles["judge"](tokens).median()),
+            "reward_median": float(self._oracles["reward"](tokens).median()),
+            "doubt": float(self._oracles["reward"].spread(tokens).mean()),
+            "distinct": distinct_fraction(tokens),
+            "pairwise_distance": mean_hamming_distance(tokens) if len(tokens) > 1 else 0.0,
+            "nearest_distance": float(nearest_distance(tokens, self._compared).double().median()),
+        }
+        size = len(self.measured.alphabet.letters)
+        for k in (k for k in KMERS if size**k <= 10_000):
+            found[f"kmer_{k}"] = kmer_correlation(tokens, self._best, k, size)
+        if self.second is not None:
+            found["second_share"] = float((self._oracles["other"](tokens) > self._second_cut).double().mean())
+        return found
+
+    @cached_property
+    def _best(self) -> Tensor:
+        activity = self.measured.activity
+        return self.measured.tokens[activity.topk(max(int(self.top * len(activity)), 2)).indices]
+
+    @cached_property
+    def _compared(self) -> Tensor:
+        return self.measured.tokens[self._order[:COMPARED]]
+
+    @cached_property
+    def _second_cut(self) -> float:
+        """The other oracle's value that a tenth of the table passes."""
+        answers = [predicted(each, self.measured.tokens) for each in self._oracles["other"].members]  # type: ignore[arg-type]
+        return float(torch.stack(answers).mean(0).quantile(0.9))
+
+    def _tokens(self, completions: Sequence[Any]) -> Tensor:
+        return torch.from_numpy(stacked(completions, self.measured.length))

@@ -1,0 +1,78 @@
+"""sepo design: from a table to ranked designs, stage by stage, and what is complete is not made again."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from sepo import load
+from sepo.cli import main
+from sepo.oracles import read_measurements
+from tests.oracles.tables import LENGTH, write_table
+
+COLUMNS = ("--sequence", "seq", "--activity", "act", "--second", "second", "--group", "chrom")
+SMALL = (
+    *("--num", "8", "--epochs", "2", "--members", "2", "--hidden_size", "8", "--output", "out"),
+    *("--pretrain.max_steps", "4", "--pretrain.per_device_train_batch_size", "32", "--pretrain.use_cpu", "true"),
+    *("--finetune.max_steps", "4", "--finetune.per_device_train_batch_size", "8", "--finetune.sampling_steps", "4"),
+    *("--finetune.judged", "16", "--finetune.use_cpu", "true", "--finetune.logging_steps", "1"),
+)
+
+
+@pytest.fixture
+def table() -> str:
+    return str(write_table(Path("table.csv"), rows=200))
+
+
+def test_designs_are_made_ranked_and_described(table, capsys):
+    assert main(["design", table, *COLUMNS, *SMALL]) == 0
+    with open("out/designs.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8 and len({row["sequence"] for row in rows}) == 8
+    assert {"reward", "judge", "other", "doubt", "nearest_distance"} <= rows[0].keys()
+    assert all(len(row["sequence"]) == LENGTH and set(row["sequence"]) <= set("ACGT") for row in rows)
+    rewards = [float(row["reward"]) for row in rows]
+    assert rewards == sorted(rewards, reverse=True)
+    again = read_measurements("out/designs.fasta", activity="reward")
+    assert again.alphabet.decode(again.tokens) == [row["sequence"] for row in rows]
+    summary = json.loads(Path("out/summary.json").read_text())
+    assert {"activity", "activity_before", "path_kl", "oracle_judge_unseen", "kmer_3", "second_share"} <= summary.keys()
+    report = Path("out/report.html").read_text()
+    assert "How far the oracles can be trusted" in report and "1 rows: letters outside the alphabet" in report
+    assert load("out/tuned").length == LENGTH
+
+
+def test_what_is_complete_is_kept_and_the_rest_is_made_again(table, capsys):
+    assert main(["design", table, *COLUMNS, *SMALL]) == 0
+    made = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*.safetensors")}
+    assert main(["design", table, *COLUMNS, *SMALL]) == 0
+    assert made == {path: path.stat().st_mtime_ns for path in Path("out").rglob("*.safetensors")}
+    assert main(["design", table, *COLUMNS, *SMALL, "--finetune.beta", "0.5"]) == 0
+    changed = {path.parts[1] for path, before in made.items() if path.stat().st_mtime_ns != before}
+    assert changed == {"tuned"}
+
+
+def test_a_generator_of_ones_own_is_taken(table, capsys):
+    assert main(["design", table, *COLUMNS, *SMALL]) == 0
+    words = [*SMALL, "--generator", "out/generator", "--output", "other"]
+    assert main(["design", table, *COLUMNS, *words]) == 0
+    assert not Path("other/generator").exists() and Path("other/designs.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "There is no table"),
+        (("nowhere.csv",), "nowhere.csv is not there"),
+        (("table.csv",), "no column 'sequence'"),
+        (("table.csv", *COLUMNS, "--reward_groups", "c0"), "all three parts"),
+        (("table.csv", *COLUMNS, "--num", "0"), "num=0"),
+    ],
+)
+def test_a_mistake_is_told(table, words, told, capsys):
+    assert main(["design", *words]) in (1, 2)
+    shown = capsys.readouterr().err
+    assert told in shown and "Traceback" not in shown

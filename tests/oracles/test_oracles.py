@@ -1,0 +1,156 @@
+"""Tables, splits and oracles: what is read, who sees what, and that an oracle learns what the table says."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sepo.oracles import (
+    ALPHABETS,
+    ARCHITECTURES,
+    Ensemble,
+    Fit,
+    fit,
+    load_oracle,
+    read_measurements,
+    save_oracle,
+    split_by_group,
+)
+from sepo.oracles.alphabet import alphabet_named
+from sepo.oracles.fitting import correlation, predicted
+from sepo.oracles.measurements import write_fasta
+from sepo.oracles.oracle import FromFunction
+from tests.oracles.tables import LENGTH, write_table
+
+COLUMNS = {"sequence": "seq", "activity": "act", "group": "chrom"}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory) -> Path:
+    return write_table(tmp_path_factory.mktemp("table") / "table.csv")
+
+
+@pytest.fixture(scope="module")
+def measured(table):
+    return read_measurements(str(table), second="second", **COLUMNS)
+
+
+def test_a_table_is_read_and_what_is_left_out_is_counted(measured) -> None:
+    assert len(measured) == 600 and measured.length == LENGTH
+    assert measured.dropped == {
+        "letters outside the alphabet": 1,
+        "not measured": 1,
+        f"not of the commonest length, {LENGTH}": 1,
+    }
+    words = measured.alphabet.decode(measured.tokens)
+    counts = torch.tensor([float(word.count("TA")) for word in words])
+    assert correlation(counts, measured.activity) > 0.95 and measured.groups[:3] == ("c0", "c1", "c2")
+
+
+def test_letters_go_to_tokens_and_back() -> None:
+    dna = ALPHABETS["dna"]
+    assert dna.encode(["ACGT", "TTAA"]).tolist() == [[0, 1, 2, 3], [3, 3, 0, 0]]
+    assert dna.decode(torch.tensor([[3, 2, 1, 0]])) == ["TGCA"]
+    with pytest.raises(ValueError, match=r"Sequence 1 .* the letter 'N'"):
+        dna.encode(["ACGT", "ACGN"])
+    with pytest.raises(ValueError, match=r"alphabet='dnna'"):
+        alphabet_named("dnna")
+
+
+def test_fasta_holds_numbers_in_its_headers_and_comes_back(tmp_path, measured) -> None:
+    words = measured.alphabet.decode(measured.tokens[:50])
+    names = [f"s{row} act={value:.4f} chrom=c{row % 2}" for row, value in enumerate(measured.activity[:50].tolist())]
+    write_fasta(tmp_path / "some.fasta", names, words, width=7)
+    (tmp_path / "some.fasta.gz").write_bytes(gzip.compress((tmp_path / "some.fasta").read_bytes()))
+    for name in ("some.fasta", "some.fasta.gz"):
+        again = read_measurements(str(tmp_path / name), activity="act", group="chrom")
+        assert torch.equal(again.tokens, measured.tokens[:50]) and set(again.groups) == {"c0", "c1"}
+        torch.testing.assert_close(again.activity, measured.activity[:50], atol=1e-4, rtol=0)
+
+
+def test_what_is_wrong_with_a_table_is_named(table, tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"no column 'activity', but id, seq, act"):
+        read_measurements(str(table), sequence="seq")
+    with pytest.raises(ValueError, match=r"'chrom' holds something that is no number"):
+        read_measurements(str(table), sequence="seq", activity="chrom")
+    with pytest.raises(ValueError, match=r"no row has both a sequence of ACDEFG"):
+        read_measurements(str(table), alphabet="ACDEFGHI", sequence="id", activity="act")
+    with pytest.raises(ValueError, match=r"missing.csv is not there"):
+        read_measurements(str(tmp_path / "missing.csv"))
+
+
+def test_no_group_is_seen_by_two_oracles(measured) -> None:
+    split = split_by_group(measured.groups)
+    seen = [{measured.groups[row] for row in part.tolist()} for part in (split.reward, split.judge, split.unseen)]
+    assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])
+    assert sum(map(len, (split.reward, split.judge, split.unseen))) == len(measured)
+    assert 0.3 < len(split.reward) / len(measured) <= 0.5 and len(split.unseen) > 0
+
+
+def test_groups_can_be_named_and_must_not_overlap(measured) -> None:
+    split = split_by_group(measured.groups, ["c0", "c1"], ["c2"], ["c3"])
+    assert {measured.groups[row] for row in split.reward.tolist()} == {"c0", "c1"} and len(split.judge) == 100
+    with pytest.raises(ValueError, match="'c1' is in two parts"):
+        split_by_group(measured.groups, ["c0", "c1"], ["c1"], ["c3"])
+    with pytest.raises(ValueError, match="no group 'c9'"):
+        split_by_group(measured.groups, ["c9"], ["c1"], ["c3"])
+    with pytest.raises(ValueError, match="all three parts"):
+        split_by_group(measured.groups, ["c0"])
+
+
+def test_without_groups_rows_are_drawn() -> None:
+    split = split_by_group([""] * 100)
+    rows = torch.cat([split.reward, split.judge, split.unseen])
+    assert rows.sort().values.tolist() == list(range(100)) and len(split.reward) == 40
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_an_oracle_learns_what_the_table_says(measured, architecture) -> None:
+    told: list[float] = []
+    counted = replace(measured, activity=10 + (measured.tokens == 0).sum(1).float())
+    split = split_by_group(measured.groups, ["c0", "c1", "c2", "c3"], ["c4"], ["c5"])
+    how = Fit(architecture, hidden_size=16, epochs=10, batch=32, lr=5e-3, patience=10)
+    oracle = fit(counted.chosen(split.reward), how, lambda epoch, found: told.append(found))
+    unseen = counted.chosen(split.unseen)
+    found = predicted(oracle, unseen.tokens)
+    assert correlation(found, unseen.activity) > 0.8 and len(told) == 10
+    assert abs(float(found.mean() - unseen.activity.mean())) < 1  # in the unit of the table
+
+
+def test_the_same_seed_fits_the_same_oracle(measured) -> None:
+    first, second = (fit(measured.chosen(torch.arange(100)), Fit(hidden_size=8, epochs=2)) for _ in range(2))
+    assert torch.equal(predicted(first, measured.tokens[:9]), predicted(second, measured.tokens[:9]))
+
+
+def test_an_ensemble_pays_for_doubt_and_is_saved(measured, tmp_path) -> None:
+    members = [fit(measured.chosen(torch.arange(100)), Fit(hidden_size=8, epochs=2, seed=seed)) for seed in (0, 1)]
+    save_oracle(Ensemble(members), tmp_path)
+    tokens = measured.tokens[:9]
+    plain, doubting = load_oracle(tmp_path), load_oracle(tmp_path, doubt=2.0)
+    torch.testing.assert_close(plain(tokens), torch.stack([predicted(each, tokens) for each in members]).mean(0))
+    torch.testing.assert_close(doubting(tokens), plain(tokens) - 2 * plain.spread(tokens))
+    assert float(plain.spread(tokens).min()) > 0 and plain.letters == "ACGT"
+    with pytest.raises(ValueError, match="holds no oracle"):
+        load_oracle(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="doubt=-1"):
+        Ensemble(members, doubt=-1.0)
+
+
+def test_soft_tokens_give_the_answers_of_hard_ones_and_a_gradient(measured) -> None:
+    oracle = Ensemble([fit(measured.chosen(torch.arange(100)), Fit(hidden_size=8, epochs=1))])
+    onehot = torch.nn.functional.one_hot(measured.tokens[:3], 4).float().requires_grad_()
+    answers = oracle.soft(onehot)
+    torch.testing.assert_close(answers.detach(), oracle(measured.tokens[:3]))
+    (gradient,) = torch.autograd.grad(answers.sum(), onehot)
+    assert float(gradient.abs().max()) > 0
+
+
+def test_a_function_of_text_is_an_oracle() -> None:
+    oracle = FromFunction(lambda words: [word.count("A") for word in words], "ACGT")
+    assert oracle(torch.tensor([[0, 0, 3], [1, 2, 3]])).tolist() == [2, 0]
+    with pytest.raises(ValueError, match="1 numbers for 2 sequences"):
+        FromFunction(lambda words: [1.0], "ACGT")(torch.tensor([[0], [1]]))
