@@ -76,7 +76,11 @@ def _ids(description: Described) -> dict[str, Any]:
 
 
 def _lens(network: PreTrainedModel, description: Described, tokenizer: PreTrainedTokenizerBase | None) -> Denoiser:
-    mask = needed(description, "mask_token_id", "masked language model")
+    mask = description.get("mask_token_id")
+    if mask is None and tokenizer is not None:
+        mask = tokenizer.mask_token_id
+    if not isinstance(mask, int):
+        raise ValueError("Neither config.json nor the tokenizer names a mask_token_id: add it to config.json.")
     size = network.config.vocab_size
     return as_denoiser(both_ways(network), Absorbing(size, mask), banned=never_drawn(network.config, mask, tokenizer))
 
