@@ -91,8 +91,7 @@ def endings(records: Sequence[Record], worlds: Sequence[str], process: str = "ab
 
 
 def tables(folder: Path) -> dict[str, Callable[[], str]]:
-    quality: list[Record] = json.loads((folder / "gradient_quality.json").read_text())
-    ends: list[Record] = json.loads((folder / "convergence.json").read_text())
+    quality, ends = (json.loads((folder / f"{name}.json").read_text()) for name in ("gradient_quality", "convergence"))
     return {
         "gradient": lambda: gradients(quality, SHIPPED, ("ising",), process="absorbing"),
         "gradient measured": lambda: gradients(quality, MEASURED, ("tfbind8", "gb1"), process="absorbing"),
@@ -105,8 +104,8 @@ def tables(folder: Path) -> dict[str, Callable[[], str]]:
 
 def replaced(page: str, name: str, content: str) -> str:
     """The page with the block of this name filled anew; a page without it stays."""
-    block = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(\n<!-- / -->)", re.DOTALL)
-    return block.sub(lambda found: found[1] + content + found[2], page)
+    block = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- / -->)", re.DOTALL)
+    return block.sub(lambda found: f"{found[1]}{content}\n{found[2]}", page)
 
 
 def main() -> None:
