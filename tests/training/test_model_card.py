@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,14 @@ def test_the_example_of_a_model_of_text_decodes_and_takes_prompts(tmp_path, caps
     exec(compile(code.replace('"..."', '"the dog"'), "README.md", "exec"), {})
     assert len(json.loads(capsys.readouterr().out.replace("'", '"'))) == 4
     assert command[3:] == ["--num", "4", "--prompts", "...", "--max_completion_length", "3"]
+
+
+def test_the_example_keeps_the_tokens_around_the_free_sites(tmp_path, capsys):
+    made = trainer(tmp_path, replace(policy(length=4), frame=((1,), (2,))), second)
+    made.save_model()
+    drawn: dict[str, Any] = {}
+    exec(compile(example(card(tmp_path).text)[0], "README.md", "exec"), drawn)
+    assert set(drawn["rollout"].x0[:, 0].tolist()) == {1} and set(drawn["rollout"].x0[:, -1].tolist()) == {2}
 
 
 def test_the_example_draws_with_the_sampler_of_the_run():

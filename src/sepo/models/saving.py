@@ -41,6 +41,7 @@ def save_pretrained(
     try:
         with replacing(Path(folder)) as staging, quiet():
             network.save_pretrained(staging, **({} if state_dict is None else {"state_dict": dict(state_dict)}))
+            (staging / "README.md").unlink(missing_ok=True)  # PEFT's, which would replace the user's
             save_critic(denoiser.network, staging)
             _write_card(denoiser, family, staging)
     except (OSError, SafetensorError) as error:
