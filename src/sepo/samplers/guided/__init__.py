@@ -1,0 +1,35 @@
+"""Guidance and search at inference: samplers around samplers, for rewards that no policy was trained on.
+
+All serve evaluation: their draws do not have the policy's density, so that trainers refuse them.
+"""
+
+from sepo.samplers.guided.best_of_n import BestOfN
+from sepo.samplers.guided.classifier import ClassifierGuidance
+from sepo.samplers.guided.classifier_free import ClassifierFree, ClassifierFreeDenoiser, classifier_free
+from sepo.samplers.guided.population import Population
+from sepo.samplers.guided.scoring import Counted, SoftReward, TokenReward
+from sepo.samplers.guided.smc import SMC, Proposal
+from sepo.samplers.guided.svdd import SVDD
+from sepo.samplers.guided.tds import TDS
+from sepo.samplers.guided.values import ArgmaxFill, Learned, SampledFill, Standing, Value
+
+__all__ = [
+    "SMC",
+    "SVDD",
+    "TDS",
+    "ArgmaxFill",
+    "BestOfN",
+    "ClassifierFree",
+    "ClassifierFreeDenoiser",
+    "ClassifierGuidance",
+    "Counted",
+    "Learned",
+    "Population",
+    "Proposal",
+    "SampledFill",
+    "SoftReward",
+    "Standing",
+    "TokenReward",
+    "Value",
+    "classifier_free",
+]
