@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from sepo.models.opening import quiet
 from sepo.oracles.fitting import predicted
 from sepo.oracles.network import ConvOracle
 from sepo.typing import Float, Tokens
@@ -88,4 +89,5 @@ def load_oracle(folder: Path | str, doubt: float = 0.0) -> Ensemble:
     places = sorted(Path(folder).glob(FOLDER.format("*")))
     if not places:
         raise ValueError(f"{folder} holds no oracle: `sepo design` fits one there, or name another folder.")
-    return Ensemble([ConvOracle.from_pretrained(place) for place in places], doubt)
+    with quiet():
+        return Ensemble([ConvOracle.from_pretrained(place) for place in places], doubt)
