@@ -35,5 +35,6 @@ def convert(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, shifte
         network.resize_token_embeddings(mask + 1)
     network.config.mask_token_id = mask
     network.config.shifted_logits = shifted
+    network.name_or_path = ""  # no folder holds this network: adapters take it along
     banned = never_drawn(network.config, mask, tokenizer)
     return as_denoiser(both_ways(network), Absorbing(network.config.vocab_size, mask), banned=banned)

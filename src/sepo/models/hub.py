@@ -60,7 +60,7 @@ def load(
         settle(folder)
     denoiser = _converted(folder, wishes) if convert else _opened(folder, wishes)
     network = innermost(denoiser.network)
-    if not (folder / ADAPTER_CONFIG).is_file():
+    if not convert and not (folder / ADAPTER_CONFIG).is_file():
         network.name_or_path = str(folder.resolve()) if Path(name).exists() else str(name)
     return denoiser if device is None else denoiser.on(denoiser.network.to(device))
 
