@@ -26,6 +26,9 @@ from sepo.training import SEPOConfig, SEPOTrainer
 
 Made = Counter[Kind]
 
+SPAN = 0.1
+"""Seconds over which calls of the network alone are averaged, at most 32 of them."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -166,32 +169,41 @@ class Subject(TrainerCallback):
         }
 
     def seconds_alone(self, kind: Kind) -> float:
-        """A call of this kind, and its backward, with nothing around it: the median after one to warm up."""
+        """A call of this kind, and its backward, with nothing around it: the median of means over SPAN."""
         if kind not in self.alone:
-            seconds = [self._once(kind) for _ in range(1 + self.settings.repeats)]
-            self.alone[kind] = median(seconds[1:])
-            self.trainer.collector.policy.network.zero_grad()
+            number = max(1, min(32, round(SPAN / self._mean(kind, 1))))
+            self.alone[kind] = median(self._mean(kind, number) for _ in range(self.settings.repeats))
+            self.trainer.policy.network.zero_grad()
         return self.alone[kind]
 
-    def _once(self, kind: Kind) -> float:
-        policy, reference = self.trainer.collector.policy, self.trainer.reference
+    def _mean(self, kind: Kind, number: int) -> float:
+        """After one to warm up; under one autocast without gradient, as in a rollout, which casts the weights once."""
+        policy, reference, precision = self.trainer.policy, self.trainer.reference, self.trainer.accelerator.autocast
+
+        def once() -> None:
+            with precision():
+                logits = self.calls.call(policy.network, *self.calls.inputs[kind])
+            if kind.gradient:
+                logits.backward(torch.ones_like(logits))
+
         with ExitStack() as stack:
             if kind.gradient:
                 policy.network.train()
             else:
                 stack.enter_context(evaluating(policy.network))
+                stack.enter_context(precision())
             if kind.reference and reference is not None:
                 policy = stack.enter_context(reference.policy(policy))
             stack.enter_context(torch.set_grad_enabled(kind.gradient))
+            once()
             start = self.clock()
-            with self.trainer.accelerator.autocast():
-                logits = self.calls.call(policy.network, *self.calls.inputs[kind])
-            if kind.gradient:
-                logits.backward(torch.ones_like(logits))
-            return self.clock() - start
+            for _ in range(number):
+                once()
+            return (self.clock() - start) / number
 
 
 def options(size: Size, sampler: str, settings: Settings, folder: str) -> SEPOConfig:
+    checkpointing: dict[str, Any] = {"gradient_checkpointing": True} if size.mlp else {}
     return SEPOConfig(
         output_dir=folder,
         max_steps=1 + settings.repeats,
@@ -208,5 +220,5 @@ def options(size: Size, sampler: str, settings: Settings, folder: str) -> SEPOCo
         save_completions=False,
         report_to="none",
         disable_tqdm=True,
-        **({"gradient_checkpointing": True} if size.mlp else {}),
+        **checkpointing,
     )

@@ -76,3 +76,11 @@ def test_a_mistake_is_told(table, words, told, capsys):
     assert main(["design", *words]) in (1, 2)
     shown = capsys.readouterr().err
     assert told in shown and "Traceback" not in shown
+
+
+def test_another_column_or_table_is_learned_anew(table, capsys):
+    assert main(["design", table, *COLUMNS, *SMALL]) == 0
+    before = Path("out/oracles/reward/quality.json").read_text()
+    swapped = ("--sequence", "seq", "--activity", "second", "--second", "act", "--group", "chrom")
+    assert main(["design", table, *swapped, *SMALL]) == 0
+    assert Path("out/oracles/reward/quality.json").read_text() != before

@@ -102,8 +102,7 @@ def converted_gpt2(folder: Path, adapters: bool) -> Denoiser:
 @dataclass(frozen=True)
 class Case:
     """rows: None: without prompts; words: folder of the tokenizer; layers: of the adapters, None: those that the family
-    or PEFT names; steps, rise: with all
-    weights and with adapters; rise: of the mean reward at least."""
+    or PEFT names. With all weights and with adapters: steps; rise: of the mean reward at least."""
 
     opened: Callable[[Path, bool], Denoiser]
     rows: list[dict[str, Any]] | None = None

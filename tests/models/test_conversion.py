@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
@@ -106,3 +109,21 @@ def test_a_network_that_looks_back_only_is_no_denoiser() -> None:
 def test_what_is_no_causal_language_model_is_refused() -> None:
     with pytest.raises(ValueError, match="BertForMaskedLM is no causal language model"):
         convert(masked_lm(), tokenizer())
+
+
+def test_a_network_that_cannot_look_ahead_is_refused() -> None:
+    sizes = GPTNeoConfig(
+        vocab_size=len(WORDS), hidden_size=16, num_layers=2, num_heads=2, attention_types=[[["global"], 2]]
+    )
+    with pytest.raises(ValueError, match="GPTNeoForCausalLM still looks back only"):
+        convert(GPTNeoForCausalLM(sizes).eval(), tokenizer())
+
+
+def test_a_folder_with_holes_is_not_converted(tmp_path: Path) -> None:
+    network("llama").save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    del tensors["model.layers.0.mlp.up_proj.weight"]
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"missing keys: model.layers.0.mlp.up_proj.weight"):
+        load(tmp_path, convert=True)

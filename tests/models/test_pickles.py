@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -138,3 +139,18 @@ def test_bare_weights_of_the_dna_network(tmp_path: Path) -> None:
     bare = {name.removeprefix("backbone."): each for name, each in weights.items()}
     torch.save(bare, tmp_path / "finetuned.ckpt")
     torch.testing.assert_close(load(tmp_path / "finetuned.ckpt", pickles=True).network.state_dict(), bare)
+
+
+def test_a_configuration_without_end_is_not_unfolded(tmp_path: Path) -> None:
+    nested: tuple = ()
+    for _ in range(30):
+        nested = (nested, nested)
+    torch.save({"state_dict": {"a": torch.ones(1)}, "hyper_parameters": nested}, tmp_path / "bomb.ckpt")
+    with pytest.raises(ValueError, match="nested without end"):
+        load(tmp_path / "bomb.ckpt", pickles=True)
+
+
+def test_defaultdicts_with_entries_are_read(tmp_path: Path) -> None:
+    kept = defaultdict(dict, {"model": {"length": 8}})
+    torch.save({"state_dict": {"a": torch.ones(1)}, "hyper_parameters": kept}, tmp_path / "x.ckpt")
+    assert plain(unpickle(tmp_path / "x.ckpt")["hyper_parameters"]) == {"model": {"length": 8}}

@@ -11,6 +11,7 @@ Four stages, each in a folder of its own and each kept where it is complete with
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -105,13 +106,19 @@ def _finetuned(what: Design) -> bool:
     options = {**FINETUNE, **(what.finetune or {}), "output_dir": folder, "seed": what.seed}
     base = what.generator or str(what.folder / "generator")
     given = parse(finetune.GRAMMAR, [*_task_words(what), "--model", base, *in_words(options)])
-    recipe = plain(given.resolved(*finetune.options(given)))
-    if _kept(folder, recipe):
+    recipe, rests_on = plain(given.resolved(*finetune.options(given))), _marks(what, base)
+    if _kept(folder, recipe) and read_summary(RunFolder(folder)).get("rests_on") == rests_on:
         return True
     done = finetune.finetune(given)
     if done.complete:
-        write_summary(done.run, done.summary)
+        write_summary(done.run, {**done.summary, "rests_on": rests_on})
     return done.complete
+
+
+def _marks(what: Design, generator: str) -> dict[str, str]:
+    """What tells the oracles and the generator that fine-tuning rests on from any others."""
+    files = [*sorted((what.folder / "oracles").rglob("*.safetensors")), *sorted(Path(generator).glob("*.safetensors"))]
+    return {f"{path.parent.parent.name}/{path.parent.name}": sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def _kept(folder: Path, recipe: Any) -> bool:
@@ -138,4 +145,4 @@ def in_words(options: Mapping[str, Any], prefix: str = "") -> list[str]:
 
 def _summary(qualities: Mapping[str, Quality], tuned: Mapping[str, Any]) -> dict[str, Any]:
     correlations = {f"oracle_{name}_unseen": each.unseen for name, each in qualities.items()}
-    return {**correlations, **tuned}
+    return {**correlations, **{name: value for name, value in tuned.items() if name != "rests_on"}}

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from typing import Any
+
+from torch import Tensor
 
 from sepo.cli.console import say
 from sepo.cli.design_options import Design
@@ -43,7 +46,7 @@ def _fitted(name: str, asked: Design, measured: Measurements, split: Split) -> Q
         Fit(ARCHITECTURE[name], epochs=asked.epochs, seed=asked.seed + SEEDS[name] + member)
         for member in range(asked.members)
     ]
-    settings = {"fits": [asdict(how) for how in hows], "rows": [len(measured), len(rows), int(rows.sum())]}
+    settings = {"fits": [asdict(how) for how in hows], "data": _mark(measured, rows, name)}
     if (folder / QUALITY).is_file():
         found = json.loads((folder / QUALITY).read_text(encoding="utf-8"))
         if found["settings"] == settings:
@@ -59,6 +62,16 @@ def _fitted(name: str, asked: Design, measured: Measurements, split: Split) -> Q
     (folder / QUALITY).write_text(json.dumps(asdict(quality), indent=1) + "\n", encoding="utf-8")
     say(f"  correlation {quality.unseen:.3f} with {len(unseen)} sequences of groups that no oracle has seen")
     return quality
+
+
+def _mark(measured: Measurements, rows: Tensor, name: str) -> str:
+    """What tells these sequences and numbers from any others."""
+    numbers = measured.second if name == "other" and measured.second is not None else measured.activity
+    parts = (measured.alphabet.letters.encode(), measured.tokens[rows], numbers[rows], rows)
+    digest = sha256()
+    for part in parts:
+        digest.update(part if isinstance(part, bytes) else part.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _of_second(measured: Measurements) -> Measurements:

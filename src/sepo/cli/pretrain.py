@@ -20,6 +20,7 @@ from sepo.cli.parsing import Given, group_of, parse, print_recipe
 from sepo.cli.rows import Row, read_rows
 from sepo.diffusion.denoiser import Denoiser
 from sepo.models import tokenizer_for
+from sepo.models.conversion import masked
 from sepo.runs import Figure, Headline, write_report, write_summary
 from sepo.tasks import Task
 from sepo.training import PretrainConfig, PretrainTrainer
@@ -147,6 +148,8 @@ def trainer_for(what: Pretrain, args: PretrainConfig, task: Task | None) -> Pret
     tokenizer: Any = None if task is None else task.tokenizer
     if what.tokenizer is not None or what.model is not None:
         tokenizer = tokenizer_for(what.tokenizer or str(what.model))
+        if tokenizer is not None and (what.model_init_kwargs or {}).get("convert"):
+            masked(tokenizer)
     return PretrainTrainer(_policy(what, task, tokenizer, rows[0]), args, rows, held, tokenizer)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +22,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Card:
-    """What a Denoiser knows beyond its network. base: of an adapter, the checkpoint that it belongs to.
+    """What a Denoiser knows beyond its network. base: of an adapter, the checkpoint that it belongs to, and
+    base_options: how that was loaded.
 
     `base` is a folder (relative ones are looked for beside the card) or a hub id.
     """
@@ -34,6 +36,7 @@ class Card:
     length: int | None = None
     base: str | None = None
     frame: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+    base_options: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         described: dict[str, Any] = {
@@ -48,12 +51,16 @@ class Card:
         }
         if self.base is not None:
             described["base"] = self.base
+        if self.base_options:
+            described["base_options"] = dict(self.base_options)
         if any(self.frame):
             described["frame"] = self.frame
         return json.dumps(described, indent=2) + "\n"
 
 
-def card_of(denoiser: Denoiser, family: str, base: str | None = None) -> Card:
+def card_of(
+    denoiser: Denoiser, family: str, base: str | None = None, base_options: Mapping[str, Any] | None = None
+) -> Card:
     """The card of a denoiser whose network is of `family`."""
     return Card(
         family,
@@ -64,6 +71,7 @@ def card_of(denoiser: Denoiser, family: str, base: str | None = None) -> Card:
         denoiser.length,
         base,
         denoiser.frame,
+        base_options or {},
     )
 
 
@@ -111,6 +119,7 @@ def _card(described: dict[str, Any]) -> Card:
         time_free=bool(described["time_free"]),
         length=length,
         base=base,
+        base_options=dict(described.get("base_options", {})),
         frame=_frame(described.get("frame", ((), ()))),
     )
 

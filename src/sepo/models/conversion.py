@@ -6,9 +6,12 @@ arXiv 2508.15487.) It denoises badly until it has been trained on text, with `Pr
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sepo.diffusion.denoiser import Denoiser
+from sepo.diffusion.denoiser import Denoiser, evaluating
 from sepo.diffusion.process import Absorbing
 from sepo.models.families import as_denoiser
 from sepo.models.language_model import both_ways, never_drawn
@@ -27,14 +30,37 @@ def convert(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, shifte
     name = type(network).__name__
     if "ForCausalLM" not in name and "LMHeadModel" not in name:
         raise ValueError(f"{name} is no causal language model (...ForCausalLM): there is no causal mask to take away.")
-    if tokenizer.mask_token_id is None:
-        tokenizer.add_special_tokens({"mask_token": MASK})
-    mask = tokenizer.mask_token_id
-    assert isinstance(mask, int)
+    mask = masked(tokenizer)
     if mask >= network.config.vocab_size:
         network.resize_token_embeddings(mask + 1)
     network.config.mask_token_id = mask
     network.config.shifted_logits = shifted
     network.name_or_path = ""  # no folder holds this network: adapters take it along
     banned = never_drawn(network.config, mask, tokenizer)
-    return as_denoiser(both_ways(network), Absorbing(network.config.vocab_size, mask), banned=banned)
+    _require_sight(both_ways(network), mask)
+    return as_denoiser(network, Absorbing(network.config.vocab_size, mask), banned=banned)
+
+
+def masked(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id of the tokenizer's mask, which it gets if it has none: the first id behind its others."""
+    if tokenizer.mask_token_id is None:
+        tokenizer.add_special_tokens({"mask_token": MASK})
+    mask: Any = tokenizer.mask_token_id
+    return mask
+
+
+@torch.no_grad()
+def _require_sight(network: PreTrainedModel, mask: int) -> None:
+    """
+    Raises:
+        ValueError: what stands at the end of a sequence does not reach its start.
+    """
+    seen = torch.full((2, 3), mask, device=network.device)
+    seen[1, 2] = 0 if mask else 1
+    with evaluating(network):
+        first, second = network(input_ids=seen, use_cache=False).logits[:, 0]
+    if torch.equal(first, second):
+        raise ValueError(
+            f"{type(network).__name__} still looks back only: its causal mask is not one that config.is_causal "
+            "takes away (recurrent networks have none to take). Choose an attention model such as Llama, Qwen or GPT-2."
+        )

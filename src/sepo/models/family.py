@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,11 @@ class Family:
     network: type[PreTrainedModel] | None = None
     stock: Any = None
     ready: Callable[[PreTrainedModel], PreTrainedModel] = as_it_is
+
+
+def remember(network: PreTrainedModel, options: Mapping[str, Any]) -> None:
+    """How the network was opened, beside its name: its adapters are to find the same one again."""
+    network.opened_with = {name: value for name, value in options.items() if value is not None}  # type: ignore[assignment]
 
 
 def innermost(network: nn.Module) -> PreTrainedModel:

@@ -21,12 +21,12 @@ from sepo.models.adapters import attach, base_of
 from sepo.models.card import NAME, Card, read_card
 from sepo.models.conversion import convert as converted
 from sepo.models.families import FAMILIES, as_denoiser, family_of
-from sepo.models.family import innermost
-from sepo.models.opening import STOCK, Wishes, family_in, find, open_network, quiet, tokenizer_in
+from sepo.models.family import innermost, remember
+from sepo.models.opening import SAFE, STOCK, Wishes, accept, family_in, find, open_network, quiet, tokenizer_in
 from sepo.models.published.source import source_of
 from sepo.models.published.table import LAYOUTS, layout_named, layout_of, open_published
 from sepo.models.storage import settle
-from sepo.models.weights import ADAPTER_CONFIG
+from sepo.models.weights import ADAPTER_CONFIG, shapes
 
 
 def load(
@@ -54,6 +54,8 @@ def load(
     Raises:
         ValueError: nothing that can be loaded is there, or what is there does not fit together.
     """
+    if options.get("trust_remote_code"):
+        raise ValueError("trust_remote_code=True: code of a checkpoint is never run here; leave it out.")
     wishes = Wishes(_dtype(dtype), revision, layout, pickles, ema, local_files_only, options)
     folder = find(name, wishes)
     if folder.is_dir():
@@ -62,7 +64,9 @@ def load(
     network = innermost(denoiser.network)
     if not convert and not (folder / ADAPTER_CONFIG).is_file():
         network.name_or_path = str(folder.resolve()) if Path(name).exists() else str(name)
-    return denoiser if device is None else denoiser.on(denoiser.network.to(device))
+        remember(network, {"revision": revision, "layout": layout, "ema": ema, "pickles": pickles or None})
+    placed = getattr(network, "hf_device_map", None) or getattr(network, "is_quantized", False)
+    return denoiser if device is None or placed else denoiser.on(denoiser.network.to(device))
 
 
 def _dtype(asked: torch.dtype | str | None) -> torch.dtype | None:
@@ -94,9 +98,14 @@ def _opened(folder: Path, wishes: Wishes) -> Denoiser:
     return denoiser_for(network, tokenizer_in(folder)) if card is None else _through(card, network, folder)
 
 
-def tokenizer_for(name: str | os.PathLike[str], revision: str | None = None) -> PreTrainedTokenizerBase | None:
-    """The tokenizer that was saved beside a network, None if there is none: models of images, DNA and puzzles."""
-    return tokenizer_in(find(name, Wishes(revision=revision)))
+def tokenizer_for(
+    name: str | os.PathLike[str], revision: str | None = None, local_files_only: bool = False
+) -> PreTrainedTokenizerBase | None:
+    """The tokenizer that was saved beside a network, None if there is none: models of images, DNA and puzzles.
+
+    Weights are not downloaded for it.
+    """
+    return tokenizer_in(find(name, Wishes(revision=revision, local_files_only=local_files_only), weights=False))
 
 
 def denoiser_for(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None) -> Denoiser:
@@ -135,7 +144,9 @@ def _load_adapter(folder: Path, card: Card | None, wishes: Wishes) -> Denoiser:
     """The base, the adapters on it, and the lens of the adapters' own card."""
     named = card.base if card is not None and card.base is not None else base_of(folder)
     beside = (folder / named).is_dir()
-    base = load(folder / named if beside else named, dtype=wishes.dtype, pickles=wishes.pickles, **wishes.options)
+    asked = {"pickles": wishes.pickles, "local_files_only": wishes.local_files_only, "dtype": wishes.dtype}
+    told = {} if card is None else dict(card.base_options)
+    base = load(folder / named if beside else named, **{**asked, **told}, **wishes.options)
     network = innermost(base.network)
     adapted = attach(network, folder).eval()
     if beside:
@@ -172,9 +183,15 @@ def _converted(folder: Path, wishes: Wishes) -> Denoiser:
     tokenizer = tokenizer_in(folder)
     if tokenizer is None:
         raise ValueError(f"{folder} has no tokenizer, and a conversion needs one that knows a mask.")
-    options = {"local_files_only": True, **wishes.options, **({} if wishes.dtype is None else {"dtype": wishes.dtype})}
+    if not wishes.pickles:
+        shapes(folder)
+    options = {**SAFE, "output_loading_info": True, **wishes.options}
+    if wishes.dtype is not None:
+        options["dtype"] = wishes.dtype
+    opener: Any = AutoModelForCausalLM
     with quiet(folder):
-        network = AutoModelForCausalLM.from_pretrained(folder, **options)
+        network, report = opener.from_pretrained(folder, **options)
+    accept(report, folder, type(network).__name__, complete=False)
     return converted(network.eval(), tokenizer)
 
 

@@ -25,8 +25,10 @@ from sepo.models.families import FAMILIES
 from sepo.models.family import Family
 from sepo.models.weights import compare, read_json, shapes
 
-FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
+FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 PICKLED = ("*.bin", "*.ckpt", "*.pt", "*.pth")
+SAFE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+"""How a folder is opened: nothing is downloaded, and no code in it is run."""
 LARGE = 2**30
 """Bytes of weights from which on loading shows its progress."""
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json")
@@ -46,8 +48,12 @@ class Wishes:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def find(name: str | os.PathLike[str], wishes: Wishes = Wishes()) -> Path:
-    """The local folder or file of a checkpoint, downloaded if `name` is a hub id.
+def find(
+    name: str | os.PathLike[str],
+    wishes: Wishes = Wishes(),
+    weights: bool = True,
+) -> Path:
+    """The local folder or file of a checkpoint, downloaded if `name` is a hub id; weights: these too.
 
     Raises:
         ValueError: it is neither here nor on the hub.
@@ -56,6 +62,8 @@ def find(name: str | os.PathLike[str], wishes: Wishes = Wishes()) -> Path:
     if path.exists():
         return path
     wanted = [*FILES, *(PICKLED if wishes.pickles else ())]
+    if not weights:
+        wanted.remove("*.safetensors")
     try:
         return Path(
             snapshot_download(
@@ -121,7 +129,7 @@ def open_network(folder: Path, family: Family, wishes: Wishes, complete: bool) -
             wanted = {name: tuple(tensor.shape) for name, tensor in family.network(config).state_dict().items()}
         compare(folder, found, wanted, family.network.__name__)
     opener: Any = family.network or family.stock
-    options = {"output_loading_info": True, "local_files_only": True, **wishes.options}
+    options = {**SAFE, "output_loading_info": True, **wishes.options}
     if wishes.dtype is not None:
         options["dtype"] = wishes.dtype
     try:
@@ -129,7 +137,7 @@ def open_network(folder: Path, family: Family, wishes: Wishes, complete: bool) -
             network, report = opener.from_pretrained(folder, **options)
     except (RuntimeError, OSError, ValueError, KeyError) as error:
         raise ValueError(f"{folder} cannot be opened: {str(error).strip()}") from error
-    _accept(report, folder, type(network).__name__, complete)
+    accept(report, folder, type(network).__name__, complete)
     return family.ready(network)
 
 
@@ -146,12 +154,12 @@ def tokenizer_in(folder: Path) -> PreTrainedTokenizerBase | None:
         return None
     theirs, config = (_described(folder / name) for name in ("tokenizer_config.json", "config.json"))
     if "auto_map" not in (theirs if "tokenizer_class" in theirs else theirs | config):
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(folder, **SAFE)
     stock: Any = PreTrainedTokenizerFast if "tokenizer.json" in present else Qwen2Tokenizer
     if "tokenizer.json" in present or (folder / "merges.txt").is_file():
         return stock.from_pretrained(folder, local_files_only=True)
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(folder, **SAFE)
     except (ValueError, OSError, KeyError) as error:
         raise ValueError(
             f"The tokenizer in {folder} needs code of its own ({', '.join(present)}), which is not run: give a stock "
@@ -177,7 +185,7 @@ def quiet(folder: Path | None = None) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _accept(report: dict[str, Any], folder: Path, who: str, complete: bool) -> None:
+def accept(report: dict[str, Any], folder: Path, who: str, complete: bool) -> None:
     """Refuses a network that was loaded with holes, which transformers only warns of."""
     refused = ["missing_keys", "mismatched_keys", "error_msgs", *(["unexpected_keys"] if complete else [])]
     faults = {kind: sorted(map(str, report[kind])) for kind in refused if report.get(kind)}

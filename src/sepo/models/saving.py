@@ -59,12 +59,12 @@ def write_metadata(denoiser: Denoiser, folder: str | os.PathLike[str]) -> None:
 
 
 def _write_card(denoiser: Denoiser, family: str, folder: Path) -> None:
-    base = None
+    base, options = None, {}
     if adapter_around(denoiser.network) is not None:
         network = innermost(denoiser.network)
-        base = network.name_or_path
+        base, options = network.name_or_path, getattr(network, "opened_with", {})
         if not base:
-            base = BASE
+            base, options = BASE, {}
             network.save_pretrained(folder / BASE, state_dict=base_weights(denoiser.network))
             (folder / BASE / NAME).write_text(card_of(denoiser, family).to_json(), encoding="utf-8")
-    (folder / NAME).write_text(card_of(denoiser, family, base).to_json(), encoding="utf-8")
+    (folder / NAME).write_text(card_of(denoiser, family, base, options).to_json(), encoding="utf-8")

@@ -43,7 +43,7 @@ def shapes(folder: Path) -> Shapes:
         return _header(folder / SINGLE)
     if not (folder / INDEX).is_file():
         raise ValueError(nothing_in(folder))
-    shards = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
+    shards = shards_of(folder / INDEX)
     missing = [shard for shard in shards if not (folder / shard).is_file()]
     if missing or not shards:
         raise ValueError(
@@ -53,6 +53,19 @@ def shapes(folder: Path) -> Shapes:
     for shard in shards:
         found |= _header(folder / shard)
     return found
+
+
+def shards_of(index: Path) -> list[str]:
+    """The files that an index names, all of its own folder.
+
+    Raises:
+        ValueError: one of them lies elsewhere.
+    """
+    names = sorted({str(name) for name in read_json(index).get("weight_map", {}).values()})
+    outside = [name for name in names if Path(name).name != name]
+    if outside:
+        raise ValueError(f"{index} names {outside[0]!r}, which is no file of its own folder: it is not opened.")
+    return names
 
 
 def adapter_shapes(folder: Path) -> Shapes:

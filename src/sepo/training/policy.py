@@ -103,7 +103,9 @@ def lengths_of(policy: Denoiser) -> range:
         allowed = FAMILIES[family_of(policy.network)].lengths(innermost(policy.network).config)
     except ValueError:  # a network of the user's own
         allowed = range(1, sys.maxsize)
-    return allowed if policy.length is None else range(allowed.start, min(allowed.stop, policy.length + 1))
+    if policy.length is None:
+        return allowed
+    return range(allowed.start, min(allowed.stop, policy.length + sum(map(len, policy.frame)) + 1))
 
 
 def prompts_through(
@@ -122,6 +124,11 @@ def prompts_through(
     taken = lengths_of(policy)
     prompts = prompts_for(rows, tokenizer, completion_length, length or policy.length, taken, policy.frame)
     if isinstance(prompts, Text):
+        if any(policy.frame):
+            raise ValueError(
+                "A sequence of this model has a frame, behind which nothing stands: give a prompt with mask tokens "
+                "where something is to be filled in, or rows of 'tokens' and 'free'."
+            )
         _require_canvas(policy, sampler, completion_length)
     return prompts
 

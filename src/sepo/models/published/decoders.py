@@ -42,12 +42,19 @@ LLADA_NAMES = {
     BLOCK + "ff_norm.weight": LAYER + "post_attention_layernorm.weight",
 }
 
+A_LLAMA = {
+    **dict.fromkeys(("include_bias", "include_qkv_bias", "weight_tying", "attention_layer_norm", "alibi"), False),
+    **dict.fromkeys(("scale_logits", "input_emb_norm"), False),
+    **{"activation_type": "silu", "layer_norm_type": "rms", "block_type": "llama", "rope": True},
+}
+"""Entries of LLaDA's configuration, as they must be."""
+
 
 def _llama(description: Described, shapes: Shapes) -> PretrainedConfig:
     heads = needed(description, "n_heads", "llada")
-    for name in ("include_bias", "include_qkv_bias", "weight_tying", "attention_layer_norm", "alibi"):
-        if description.get(name):
-            raise ValueError(f"{name}={description[name]!r}: LLaDA is a Llama only without it.")
+    for name, usual in A_LLAMA.items():
+        if description.get(name, usual) != usual:
+            raise ValueError(f"{name}={description[name]!r}: LLaDA is a Llama only with {name}={usual!r}.")
     return LlamaConfig(
         vocab_size=shapes["model.transformer.wte.weight"][0],
         hidden_size=needed(description, "d_model", "llada"),

@@ -21,6 +21,8 @@ from sepo.models.published.layout import Described, Layout, prefixed, same
 from sepo.models.weights import Shapes
 
 PREFIX = "backbone."
+BERT_MASK = 103
+"""[MASK] of bert-base-uncased, with which MDLM and UDLM were trained on LM1B."""
 UNTRACKED = ("rotary_emb.inv_freq", "limiting_distribution")
 
 
@@ -38,14 +40,16 @@ def _from_shapes(shapes: Shapes, prefix: str) -> dict[str, int]:
     }
 
 
-def _config(prefix: str, timed: bool | None, length: int):
+def _config(prefix: str, timed: bool | None, length: int, usual: bool = False):
+    """timed: whether the network hears the noise level; None: the description says so, else it is as usual."""
+
     def build(description: Described, shapes: Shapes) -> DiTConfig:
         model = _section(description, "model")
         return DiTConfig(
             **_from_shapes(shapes, prefix),
             length=model.get("length") or description.get("model_length") or length,
             dropout=model.get("dropout", description.get("dropout", 0.1)),
-            time_conditioning=bool(description.get("time_conditioning")) if timed is None else timed,
+            time_conditioning=bool(description.get("time_conditioning", usual)) if timed is None else timed,
         )
 
     return build
@@ -67,11 +71,16 @@ def _schedule(description: Described) -> Schedule:
 
 
 def _masked(meaning: Meaning):
-    """The mask is the last id."""
+    """The mask is the tokenizer's, where that has one, else the last id."""
 
     def lens(network: PreTrainedModel, description: Described, tokenizer: PreTrainedTokenizerBase | None) -> Denoiser:
-        size = network.config.vocab_size
-        return as_denoiser(network, Absorbing(size, size - 1, schedule=_schedule(description)), meaning)
+        size, mask = network.config.vocab_size, network.config.vocab_size - 1
+        told: Any = None if tokenizer is None else tokenizer.mask_token_id
+        if told is None and "bert" in str(_section(description, "data").get("tokenizer_name_or_path")):
+            told = BERT_MASK
+        if told is not None and told < size:
+            mask = told
+        return as_denoiser(network, Absorbing(size, mask, schedule=_schedule(description)), meaning)
 
     return lens
 
@@ -150,7 +159,7 @@ SEDD = Layout(
 UDLM = Layout(
     "udlm",
     lambda description, shapes: _in_backbone(description, shapes) and _is_uniform(description),
-    _config(PREFIX, True, 128),
+    _config(PREFIX, None, 128, usual=True),
     DiT,
     prefixed(PREFIX),
     _uniform,

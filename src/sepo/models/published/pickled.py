@@ -8,7 +8,7 @@ their code is run. A file that names anything outside those packages is refused.
 from __future__ import annotations
 
 import pickle
-from collections import defaultdict
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,17 @@ INERT = (
     *("transformers", "tokenizers", "typing", "collections", "pathlib", "numpy", "datetime"),
 )
 """Packages whose classes may be named in a checkpoint."""
+DEEPEST, LARGEST = 40, 100_000
+"""Levels and nodes of a configuration."""
+
+
+def ordered(*arguments: Any) -> OrderedDict:
+    """In place of a defaultdict, which torch fills no entries into."""
+    return OrderedDict()
+
+
 REAL: dict[str, Any] = {
-    "collections.defaultdict": defaultdict,
+    "collections.defaultdict": ordered,
     **{f"builtins.{kind.__name__}": kind for kind in (dict, list, set, tuple, int, float, str, bool)},
 }
 """Containers, which are harmless as they are."""
@@ -56,25 +65,33 @@ def unpickle(path: Path) -> Any:
             f"{path} names {', '.join(foreign[:5])}, which no checkpoint of a known layout needs: it is not opened. "
             "If you know why, load it yourself and give the network to sepo.models.as_denoiser."
         )
-    stand_ins: list[Any] = [(REAL.get(name) or _stand_in(name), name) for name in sorted(named)]
     try:
+        stand_ins: list[Any] = [(REAL.get(name) or _stand_in(name), name) for name in sorted(named)]
         with safe_globals(stand_ins):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # a file can be wrong in more ways than torch tells
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path} cannot be read as a checkpoint: {reason}") from error
 
 
-def plain(value: Any) -> Any:
-    """Stand-ins as plain data: OmegaConf keeps the children of a node in _content, and the value of a leaf in _val."""
+def plain(value: Any, depth: int = 0, seen: list[int] | None = None) -> Any:
+    """Stand-ins as plain data: OmegaConf keeps the children of a node in _content, and the value of a leaf in _val.
+
+    Raises:
+        ValueError: it is deeper or larger than any configuration is.
+    """
+    seen = [0] if seen is None else seen
+    seen[0] += 1
+    if depth > DEEPEST or seen[0] > LARGEST:
+        raise ValueError("The file's configuration is nested without end: it is not opened.")
     if isinstance(value, Inert):
         state = value.state if isinstance(value.state, dict) else {}
-        if "_content" in state:
-            return plain(state["_content"])
-        return plain(state["_val"]) if "_val" in state else None
+        kept = state.get("_content", state.get("_val"))
+        return None if kept is None else plain(kept, depth + 1, seen)
     if isinstance(value, dict):
-        return {str(plain(key)): plain(each) for key, each in value.items()}
+        return {str(key): plain(each, depth + 1, seen) for key, each in dict.items(value)}
     if isinstance(value, (list, tuple)):
-        return [plain(each) for each in value]
+        return [plain(each, depth + 1, seen) for each in value]
     return value
 
 

@@ -10,7 +10,7 @@ from transformers import EsmConfig, EsmForMaskedLM, PretrainedConfig, PreTrained
 from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.process import Absorbing
 from sepo.models.families import as_denoiser
-from sepo.models.masked_lm import frame_of, residues_alone
+from sepo.models.masked_lm import ALPHABET, frame_of, residues_alone
 from sepo.models.published.layout import Described, Layout, Names
 from sepo.models.weights import Shapes
 
@@ -38,8 +38,8 @@ def _lens(network: PreTrainedModel, description: Described, tokenizer: PreTraine
 DPLM = Layout(
     "dplm",
     lambda description, shapes: (
-        any("DPLM" in str(each).upper() for each in description.get("architectures") or ())
-        or "dplm_type" in description
+        ("EsmForDPLM" in (description.get("architectures") or ()) or "dplm_type" in description)
+        and description.get("vocab_size", ALPHABET) == ALPHABET
     ),
     _config,
     EsmForMaskedLM,

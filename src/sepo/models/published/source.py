@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors import safe_open
 from torch import Tensor
 
 from sepo.models.published.layout import Described
 from sepo.models.published.pickled import plain, unpickle
-from sepo.models.weights import INDEX, PICKLES, SINGLE, Shapes, nothing_in, read_json, shapes
+from sepo.models.weights import INDEX, PICKLES, SINGLE, Shapes, nothing_in, read_json, shapes, shards_of
 
 PICKLE_INDEX = "pytorch_model.bin.index.json"
 
@@ -39,8 +38,8 @@ def source_of(path: Path, pickles: bool) -> Source:
         return _safetensors(path, {path.name: path}, description)
     if path.is_dir() and ((path / SINGLE).is_file() or (path / INDEX).is_file()):
         shapes(path)  # every shard is there, and whole
-        files = {SINGLE} if (path / SINGLE).is_file() else set(read_json(path / INDEX)["weight_map"].values())
-        return _safetensors(path, {name: path / name for name in sorted(files)}, description)
+        names = [SINGLE] if (path / SINGLE).is_file() else shards_of(path / INDEX)
+        return _safetensors(path, {name: path / name for name in names}, description)
     files = [path] if path.is_file() else _pickles_in(path)
     if not pickles:
         raise ValueError(
@@ -68,7 +67,7 @@ def _safetensors(where: Path, files: dict[str, Path], description: Described) ->
 
 def _pickles_in(folder: Path) -> list[Path]:
     if (folder / PICKLE_INDEX).is_file():
-        return [folder / name for name in sorted(set(read_json(folder / PICKLE_INDEX)["weight_map"].values()))]
+        return [folder / name for name in shards_of(folder / PICKLE_INDEX)]
     files = sorted({path for pattern in PICKLES for path in folder.glob(pattern)})
     if not files:
         raise ValueError(nothing_in(folder))
@@ -84,13 +83,17 @@ def _pickled(where: Path, files: list[Path], description: Described) -> Source:
         content = unpickle(path)
         if not isinstance(content, dict):
             raise ValueError(f"{path} holds {type(content).__name__} and not weights by name.")
+        content = dict(dict.items(content))
         inner = content.get("state_dict", content.get("model", content))
-        tensors |= {name: each for name, each in inner.items() if isinstance(each, Tensor)}
+        if isinstance(inner, dict):
+            tensors |= {str(name): each for name, each in dict.items(inner) if isinstance(each, Tensor)}
         ema = content.get("ema")
         if isinstance(ema, dict):
-            shadow = tuple(ema.get("shadow_params", ()))
-        described: Any = plain(content.get("hyper_parameters", {}))
-        description = {**(described.get("config") or described), **description}
+            shadow = tuple(each for each in ema.get("shadow_params", ()) if isinstance(each, Tensor))
+        described = plain(content.get("hyper_parameters", {}))
+        if isinstance(described, dict):
+            config = described.get("config")
+            description = {**(config if isinstance(config, dict) else described), **description}
     if not tensors:
         raise ValueError(f"{where} holds no weights by name.")
     found = {name: tuple(each.shape) for name, each in tensors.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import torch
@@ -45,12 +46,13 @@ def open_published(source: Source, layout: Layout, wishes: Wishes) -> Denoiser:
     Raises:
         ValueError: the weights do not fit the network that the configuration describes; there is no average.
     """
-    config = layout.config(source.description, source.shapes)
+    config = _configured(source, layout)
     theirs = {layout.names.here(name): name for name in source.shapes}
     theirs.pop(None, None)
     with torch.device("meta"):
         meant = layout.network(config).state_dict()
-    spared = (*layout.optional, *(layout.network._tied_weights_keys or ()))
+    tied = tuple(layout.network._tied_weights_keys or ()) if getattr(config, "tie_word_embeddings", True) else ()
+    spared = (*layout.optional, *tied)
     wanted = {name: tuple(each.shape) for name, each in meant.items() if name in theirs or not name.endswith(spared)}
     compare(
         source.path,
@@ -61,12 +63,35 @@ def open_published(source: Source, layout: Layout, wishes: Wishes) -> Denoiser:
     weights = {str(here): source.read(there) for here, there in theirs.items()}
     if layout.ema if wishes.ema is None else wishes.ema:
         weights |= _averaged(source, layout, required=bool(wishes.ema))
-    kept = wishes.dtype or next((each.dtype for each in weights.values() if each.is_floating_point()), torch.float32)
+    kept = wishes.dtype or _commonest_dtype(weights)
     opener: Any = layout.network
-    with quiet():
+    with quiet(source.path if source.path.is_dir() else None):
         network = opener.from_pretrained(None, config=config, state_dict=weights, dtype=kept, **wishes.options)
     tokenizer = tokenizer_in(source.path) if source.path.is_dir() else None
     return layout.lens(network.eval(), source.description, tokenizer)
+
+
+def _configured(source: Source, layout: Layout) -> Any:
+    """
+    Raises:
+        ValueError: the tensors are not those of the layout.
+    """
+    try:
+        return layout.config(source.description, source.shapes)
+    except (KeyError, IndexError, ZeroDivisionError) as error:
+        raise ValueError(
+            f"{source.path} is not of the layout {layout.name}: it lacks {error}, and holds "
+            f"{', '.join(list(source.shapes)[:5])} ({len(source.shapes)} tensors)."
+        ) from error
+
+
+def _commonest_dtype(weights: dict[str, Tensor]) -> torch.dtype:
+    """That of most numbers."""
+    numbers: Counter[torch.dtype] = Counter()
+    for each in weights.values():
+        if each.is_floating_point():
+            numbers[each.dtype] += each.numel()
+    return numbers.most_common(1)[0][0] if numbers else torch.float32
 
 
 def _averaged(source: Source, layout: Layout, required: bool) -> dict[str, Tensor]:
@@ -75,11 +100,16 @@ def _averaged(source: Source, layout: Layout, required: bool) -> dict[str, Tenso
         if required:
             raise ValueError(f"ema=True: {source.path} holds no moving average; say ema=False, or nothing.")
         return {}
-    names = [name for name in source.shapes if not name.endswith(layout.untracked)]
-    names = [here for here in map(layout.names.here, names) if here is not None]
+    tracked = [
+        name for name in source.shapes if not name.endswith(layout.untracked) and layout.names.here(name) is not None
+    ]
+    names = [str(layout.names.here(name)) for name in tracked]
     if len(names) != len(source.shadow):
         raise ValueError(
             f"{source.path} holds {len(source.shadow)} moving averages for {len(names)} parameters: which belongs to "
             "which cannot be told. Say ema=False for the raw weights."
         )
+    shapes = [tuple(each.shape) for each in source.shadow]
+    if shapes != [source.shapes[name] for name in tracked]:
+        raise ValueError(f"{source.path}: the moving averages have other shapes than the parameters; say ema=False.")
     return dict(zip(names, source.shadow, strict=True))

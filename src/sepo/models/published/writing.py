@@ -14,6 +14,7 @@ from torch import Tensor
 from sepo.diffusion.denoiser import Denoiser
 from sepo.models.adapters import adapter_around
 from sepo.models.family import innermost
+from sepo.models.published.layout import Layout
 from sepo.models.published.table import layout_named
 from sepo.models.storage import replacing
 
@@ -35,6 +36,8 @@ def save_published(denoiser: Denoiser, path: str | os.PathLike[str], layout: str
         raise ValueError(
             f"layout={layout!r} is of a {chosen.network.__name__}, and this network is a {type(network).__name__}."
         )
+    described: dict[str, Any] = chosen.template(network.config)
+    _require_same_lens(denoiser, chosen, described)
     weights = {chosen.names.there(name): tensor for name, tensor in network.state_dict().items()}
     theirs = {str(name): tensor.detach().cpu().contiguous() for name, tensor in weights.items() if name is not None}
     target = Path(path)
@@ -43,8 +46,19 @@ def save_published(denoiser: Denoiser, path: str | os.PathLike[str], layout: str
         return
     with replacing(target) as staging:
         save_torch_state_dict(theirs, staging)
-        described: dict[str, Any] = chosen.template(network.config)
         (staging / "config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+
+
+def _require_same_lens(denoiser: Denoiser, layout: Layout, described: dict[str, Any]) -> None:
+    """Whoever opens what is written must read the same numbers out of it."""
+    theirs = layout.lens(innermost(denoiser.network), described, None)
+    for name in ("process", "meaning"):
+        ours, other = getattr(denoiser, name), getattr(theirs, name)
+        if ours != other:
+            raise ValueError(
+                f"layout={layout.name!r} says {name} {other}, and this model has {ours}: what would be written there "
+                "would be read wrongly. Choose the layout that it came in, or none."
+            )
 
 
 def _one_file(target: Path, weights: dict[str, Tensor]) -> None:
