@@ -42,6 +42,8 @@ FUNCTIONS: dict[str, dict[str, Any]] = {
 }
 BUDGETS = (2_000, 5_000, 10_000, 25_000)
 WINDOW = 500
+WIDTH = 140
+"""Of the tables, so that they are whole in a file, too."""
 KEY = ("function", "method", "instance", "seed")
 
 Curve = np.ndarray
@@ -232,7 +234,7 @@ def main() -> None:
         for instance in range(options.instances):
             for seed in range(options.seeds):
                 measure(name, cells, budgets, instance, seed, options.methods)
-        Console().print(table(name, cells, budgets, options.methods))
+        Console(width=WIDTH).print(table(name, cells, budgets, options.methods))
 
 
 if __name__ == "__main__":

@@ -47,11 +47,11 @@ SIZES = {
     "424M": Size(1024, 24, 16, 50_258, 50_257),
     "8B": Size(4096, 32, 32, 126_464, 126_336, mlp=12_288),
 }
-_SHORT: dict[str, int] = {"prompt": 16, "completion": 32, "few": 8, "states": 4}
+_SHORT: dict[str, int] = {"prompt": 16, "completion": 24, "few": 6, "states": 4}
 TOYS = {
     "170M": Size(64, 2, 2, 1024, 1023, **_SHORT),
-    "424M": Size(96, 4, 3, 1024, 1023, **_SHORT),
-    "8B": Size(128, 4, 4, 2048, 2000, mlp=384, **_SHORT),
+    "424M": Size(96, 3, 3, 1024, 1023, **_SHORT),
+    "8B": Size(128, 3, 4, 2048, 2000, mlp=384, **_SHORT),
 }
 
 

@@ -8,4 +8,4 @@ from sepo.tasks.sudoku import Sudoku
 
 TASKS: dict[str, type[Task]] = {"digits": Digits, "ehrlich": EhrlichTask, "sudoku": Sudoku, "measured": Measured}
 
-__all__ = ["TASKS", "Digits", "EhrlichTask", "Row", "Sudoku", "Task"]
+__all__ = ["TASKS", "Digits", "EhrlichTask", "Measured", "Row", "Sudoku", "Task"]
