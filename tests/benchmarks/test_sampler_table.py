@@ -25,7 +25,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return json.loads(out.read_text())
 
 
-def distances(row: dict[str, Any]) -> list[float | None]:
+def distances(row: dict[str, Any]) -> list[Any]:
     return [row["kinds"][kind]["total_variation"] for kind in KINDS]
 
 

@@ -19,9 +19,13 @@ GRAMMARS = {"pretrain": pretrain, "finetune": finetune}
 ALL = [(command, name) for command in GRAMMARS for name in recipes.shipped(command)]
 
 
+WITH_RECIPES = [name for name in TASKS if name != "measured"]
+"""Of the others `sepo design` writes the options, which needs a table."""
+
+
 def test_every_task_has_a_recipe_for_both_commands():
     for command in GRAMMARS:
-        assert list(recipes.shipped(command)) == list(TASKS)
+        assert list(recipes.shipped(command)) == WITH_RECIPES
 
 
 @pytest.mark.parametrize(("command", "name"), ALL)
@@ -32,7 +36,7 @@ def test_a_shipped_recipe_is_understood_and_makes_its_options(command, name):
     assert args.max_steps > 0 and args.output_dir.startswith(f"runs/{name}")
 
 
-@pytest.mark.parametrize("name", list(TASKS))
+@pytest.mark.parametrize("name", WITH_RECIPES)
 def test_fine_tuning_starts_from_what_pretraining_leaves(name):
     base = recipes.read(name, "pretrain").options["output_dir"]
     assert recipes.read(name, "finetune").options["model"] == base
@@ -48,7 +52,7 @@ def test_a_recipe_of_ones_own_is_read_by_its_path(tmp_path):
 def test_a_recipe_that_is_not_there_names_the_nearest():
     with pytest.raises(ValueError, match=r"no recipe 'digit': .* did you mean 'digits'\?"):
         recipes.read("digit", "finetune")
-    with pytest.raises(ValueError, match=r"shipped are digits, sudoku\."):
+    with pytest.raises(ValueError, match=r"shipped are digits, ehrlich, sudoku\."):
         recipes.read("qqq", "finetune")
 
 

@@ -187,7 +187,7 @@ def test_the_reward_rises_and_what_is_saved_is_what_was_trained(name: str, adapt
         print(f"{name}, seed {seed}: reward {before:.2f} -> {after:.2f}, {time.process_time() - started:.1f} s of CPU")
         assert after - before > CASES[name].rise[adapters]
         trained.save_model(str(folder / "saved"))
-        require_same(load(folder / "saved", pickles=name == "dna_cnn"), trained, name)
+        require_same(load(folder / "saved"), trained, name)
 
 
 def test_proteins_are_amino_acids_between_cls_and_eos_all_along_and_after_it(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from transformers import BertConfig, BertModel
 
 from sepo.diffusion.meaning import Score
 from sepo.diffusion.process import Absorbing, Uniform
-from sepo.models import as_denoiser, family_of, innermost
+from sepo.models import FAMILIES, as_denoiser, family_of, innermost
 from sepo.models.networks.dit import DiT, DiTConfig
 from tests.models.toys import LENGTH, MASK, NETWORKS, SIZE, transformer
 
@@ -28,7 +28,7 @@ def test_a_process_of_another_size_is_refused_with_both_sizes(family: str) -> No
 
 @each_network
 def test_an_unconditional_length_comes_from_the_configuration(family: str) -> None:
-    expected = None if family == "masked_lm" else LENGTH
+    expected = None if FAMILIES[family].stock is not None else LENGTH
     assert as_denoiser(NETWORKS[family](), Absorbing(SIZE, mask=MASK)).length == expected
 
 

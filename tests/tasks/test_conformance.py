@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -59,8 +60,9 @@ def sampled(name: str) -> tuple[list[np.ndarray | None], MaskedPath]:
 
 @every_task
 def test_all_options_have_defaults_and_equal_options_give_equal_data(name: str):
-    assert TASKS[name]() == TASKS[name]()
-    assert TASKS[name]().corpus() == TASKS[name]().corpus()
+    if name != "measured":  # its data are a file of the user's
+        assert TASKS[name]() == TASKS[name]()
+    assert replace(made(name)).corpus() == made(name).corpus()  # type: ignore[type-var]
 
 
 @every_task
@@ -110,6 +112,9 @@ def test_finished_and_unfinished_samples_can_be_drawn(name: str):
     steps = torch.arange(rollout.steps).expand(BATCH, -1)
     film = made(name).draw(prompts, rollout.states(steps, process.mask).numpy())  # type: ignore[union-attr]
     last = made(name).draw(prompts, rollout.x0.numpy())
-    assert film is not None and last is not None
+    if film is None:
+        assert last is None and name == "measured"  # shown as text
+        return
+    assert last is not None
     assert film.tokens.shape[:2] == (BATCH, rollout.steps)
     assert last.tokens.shape[0] == BATCH
