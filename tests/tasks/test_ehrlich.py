@@ -6,9 +6,11 @@ ehrlich_holo.json says how it was made.
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from itertools import pairwise
 from math import inf, log
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -217,3 +219,37 @@ def test_the_command_line_sets_its_options():
 def test_impossible_options_are_refused_by_name(options: dict[str, Any]):
     with pytest.raises(ValueError, match=r"dim=32: 9" if "num_motifs" in options else next(iter(options))):
         EhrlichTask(**options)
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    return import_module("ehrlich")
+
+
+def test_the_benchmark_tells_the_best_so_far_and_the_mean_of_the_last_calls(bench: ModuleType):
+    curve = np.concatenate([np.full(400, 0.5), np.full(300, -inf), np.full(300, 0.25)])
+    first, second = bench.points(curve, (400, 1000))
+    assert first == {"calls": 400, "best": 0.5, "mean": 0.5, "feasible": 1.0}
+    assert second == pytest.approx({"calls": 1000, "best": 0.5, "mean": 0.15, "feasible": 0.6})
+
+
+@pytest.mark.parametrize("name", ["random search", "GA, one solution", "GA, chain samples", "pygad, chain samples"])
+def test_a_method_of_the_benchmark_spends_its_budget_and_follows_from_its_seed(bench: ModuleType, name: str):
+    if name != "random search":
+        pytest.importorskip("pygad")
+    function, method = Ehrlich(32, 32, 2, 4), bench.METHODS[name]
+    curve = method(function, 2500, 1)
+    assert curve.shape == (2500,) and 0 < curve.max() < 1
+    assert (curve == method(function, 2500, 1)).all()
+    if "chain" in name:
+        assert curve[:200].min() >= 0 and curve[-200:].mean(where=curve[-200:] >= 0) > 2 * curve[:200].mean()
+
+
+def test_all_that_tie_with_the_last_survivor_survive(bench: ModuleType):
+    population, fitness = np.arange(10)[:, None].repeat(4, 1), np.array([-inf, 1, 2, 2, 2, 0, 0, 0, 0, 0])
+    search = SimpleNamespace(
+        population=population, last_generation_fitness=fitness, numpy_random_generator=np.random.RandomState(0)
+    )
+    found = bench.recombined(population[:2], (10, 4), search, share=0.1)
+    assert found.shape == (10, 4) and found[:3, 0].tolist() == [2, 3, 4] and set(found.flatten()) == {2, 3, 4}
