@@ -97,3 +97,21 @@ def test_networks_without_embeddings_and_ids_of_another_shape_are_refused() -> N
         lens = denoiser(family)
         with soft_tokens(lens.network, hard()), pytest.raises(ValueError, match=r"\(1, 12\).*\(3, 12\)"):
             lens.logits(half_masked()[:1], T[:1])
+
+
+def test_a_network_of_your_own_with_a_convolution_reads_mixtures_channels_first() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv1d(SIZE, SIZE, 1)
+
+        def get_input_embeddings(self) -> nn.Module:
+            return self.first
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            return self.first(one_hot(ids, SIZE).float().transpose(1, 2)).transpose(1, 2)
+
+    own, drawn = Own(), torch.randn(3, LENGTH, SIZE, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    with soft_tokens(own, drawn) as ids:
+        found = own(ids)
+    torch.testing.assert_close(found, drawn @ own.first.weight[:, :, 0].T + own.first.bias)

@@ -28,7 +28,7 @@ from sepo.runs import RunFolder, read_config, read_summary, write_summary
 from sepo.runs.plain import plain
 from sepo.tasks import Measured
 
-COLUMNS = ("alphabet", "sequence", "activity", "second", "group", "hidden_size", "doubt")
+COLUMNS = ("alphabet", "sequence", "activity", "second", "group", "hidden_size", "stacks", "doubt")
 """Options that the task has too."""
 PRETRAIN = {
     "max_steps": 4000,
@@ -71,7 +71,7 @@ def run(words: Sequence[str]) -> int:
     prepare()
     task = task_of(what)
     qualities = fit_oracles(what, task.measured)
-    if not _pretrained(what) or not _finetuned(what):
+    if not pretrained(what) or not finetuned(what):
         return INTERRUPTED
     tuned = load(what.folder / "tuned")
     designs = write_designs(what, task, tuned)
@@ -90,7 +90,7 @@ def _columns(what: Design) -> dict[str, Any]:
     return {name: getattr(what, name) for name in COLUMNS}
 
 
-def _pretrained(what: Design) -> bool:
+def pretrained(what: Design) -> bool:
     """Whether there is a generator now."""
     if what.generator is not None:
         return True
@@ -100,7 +100,7 @@ def _pretrained(what: Design) -> bool:
     return _kept(what.folder / "generator", recipe) or pretrain.pretrain(given).complete
 
 
-def _finetuned(what: Design) -> bool:
+def finetuned(what: Design) -> bool:
     """Whether the generator is fine-tuned now."""
     folder = what.folder / "tuned"
     options = {**FINETUNE, **(what.finetune or {}), "output_dir": folder, "seed": what.seed}

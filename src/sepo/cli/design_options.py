@@ -28,6 +28,7 @@ class Design:
         members: networks in each ensemble.
         epochs: of fitting an oracle at most.
         hidden_size: channels of the generator.
+        stacks: its convolutions of each dilation.
         seed: of all chance.
         pretrain: options of `sepo pretrain`, such as --pretrain.max_steps 2000.
         finetune: options of `sepo finetune`, such as --finetune.beta 0.05.
@@ -49,13 +50,14 @@ class Design:
     members: int = 2
     epochs: int = 12
     hidden_size: int = 64
+    stacks: int = 4
     seed: int = 0
     pretrain: dict[str, Any] | None = None
     finetune: dict[str, Any] | None = None
     generator: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("num", "members", "epochs", "hidden_size"):
+        for name in ("num", "members", "epochs", "hidden_size", "stacks"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1.")
 

@@ -1,8 +1,9 @@
 """Soft tokens: a network reads a mixture of ids at each site, with gradient, where it otherwise reads ids.
 
 Any network that names its input embeddings (`get_input_embeddings`, as those of transformers do) is served by a hook on
-that module: mixture @ E in place of E[ids], or the mixture in place of the one-hot input of a convolution. Where a
-mixture is one-hot the values are those of its id.
+that module: mixture @ E in place of E[ids], or the mixture in place of the one-hot input of a convolution (channels
+first, as torch has it, or last if the module says `channels_last = True`). Where a mixture is one-hot the values are
+those of its id.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ def soft_tokens(network: nn.Module, mixture: Mixture) -> Iterator[Tokens]:
     """
     module = input_embeddings(network)
     if isinstance(module, nn.Conv1d):
-        handle = module.register_forward_pre_hook(_in_place_of_one_hot(mixture))
+        last = getattr(module, "channels_last", False)
+        handle = module.register_forward_pre_hook(_in_place_of_one_hot(mixture, last))
     else:
         handle = module.register_forward_hook(_in_place_of_rows(mixture))
     try:
@@ -79,12 +81,12 @@ def _in_place_of_rows(mixture: Mixture) -> Any:
     return hook
 
 
-def _in_place_of_one_hot(mixture: Mixture) -> Any:
+def _in_place_of_one_hot(mixture: Mixture, channels_last: bool) -> Any:
     def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        letters = inputs[0]
-        _require_shape((letters.shape[0], letters.shape[2]), mixture)
-        inside = letters.sum(1, keepdim=True)
-        return (mixture.transpose(1, 2).to(letters.dtype) * inside, *inputs[1:])
+        letters = inputs[0] if channels_last else inputs[0].transpose(1, 2)
+        _require_shape(tuple(letters.shape[:2]), mixture)
+        soft = mixture.to(letters.dtype) * letters.sum(2, keepdim=True)
+        return (soft if channels_last else soft.transpose(1, 2), *inputs[1:])
 
     return hook
 

@@ -42,6 +42,7 @@ class Measured(Task):
         oracles: the folder with the oracles reward, judge and, with `second`, other, that `sepo design` has fitted.
         doubt: standard deviations between the members of the reward's ensemble that are taken off its mean.
         hidden_size: channels of the generator.
+        stacks: its convolutions of each dilation.
         top: share of the table with the highest activity, whose k-mers the designs are compared with.
     """
 
@@ -54,6 +55,7 @@ class Measured(Task):
     oracles: str | None = None
     doubt: float = 0.0
     hidden_size: int = 64
+    stacks: int = 4
     top: float = 0.01
 
     @cached_property
@@ -76,7 +78,7 @@ class Measured(Task):
 
     def denoiser(self) -> Denoiser:
         letters = len(self.measured.alphabet.letters)
-        config = DnaCnnConfig(letters + 1, self.measured.length, hidden_size=self.hidden_size)
+        config = DnaCnnConfig(letters + 1, self.measured.length, self.hidden_size, self.stacks)
         return as_denoiser(DnaCnn(config), Absorbing(letters + 1, mask=letters))
 
     def oracle(self, name: str) -> Ensemble:

@@ -7,6 +7,9 @@ Dilations 1, 1, 4, 16, 64, each `stacks` times in a row (Fine-Tuning Discrete Di
 arXiv 2410.13643; Dirichlet Flow Matching, arXiv 2402.05841, appendix C). There is no positional input: the network
 knows the borders by their zero padding, so that the length matters, and padded sites are made to look like what lies
 beyond a border.
+
+Features stay [batch, length, width] throughout, so that the norms need no transposition and the convolutions run in
+channels-last layout, on a CPU about twice as fast as torch's Conv1d (`benchmarks/dna_speed.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from sepo.typing import LogProbs, Sites, Time, Tokens
 
 DILATIONS = (1, 1, 4, 16, 64)
 KERNEL = 9
-Features = Float[Tensor, "batch width length"]
+Features = Float[Tensor, "batch length width"]
 
 
 class DnaCnnConfig(PretrainedConfig):
@@ -72,8 +75,21 @@ class TimeLayer(nn.Module):
         super().__init__()
         self.dense = nn.Linear(width, width)
 
-    def forward(self, embedded: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width 1"]:
-        return self.dense(embedded).unsqueeze(-1)
+    def forward(self, embedded: Float[Tensor, "batch width"]) -> Float[Tensor, "batch 1 width"]:
+        return self.dense(embedded).unsqueeze(1)
+
+
+class Convolution(nn.Conv1d):
+    """A Conv1d, by name and shape of its tensors, over features [batch, length, channels]."""
+
+    channels_last = True
+
+    def forward(self, input: Float[Tensor, "batch length channels"]) -> Features:
+        image = input.transpose(1, 2).unsqueeze(2)
+        kernel = self.weight.unsqueeze(2).to(memory_format=torch.channels_last)
+        padding, dilation = (0, *self.padding), (1, *self.dilation)  # type: ignore[arg-type]
+        out = functional.conv2d(image, kernel, self.bias, padding=padding, dilation=dilation)
+        return out.squeeze(2).transpose(1, 2)
 
 
 class DnaCnn(PreTrainedModel):
@@ -90,14 +106,14 @@ class DnaCnn(PreTrainedModel):
         super().__init__(config)
         width = config.hidden_size
         dilations = [dilation for dilation in DILATIONS for _ in range(config.stacks)]
-        self.linear = nn.Conv1d(config.vocab_size, width, KERNEL, padding=KERNEL // 2)
+        self.linear = Convolution(config.vocab_size, width, KERNEL, padding=KERNEL // 2)
         self.time_embedder = nn.Sequential(Waves(width), nn.Linear(width, width))
         self.time_layers = nn.ModuleList(TimeLayer(width) for _ in dilations)
         self.convs = nn.ModuleList(
-            nn.Conv1d(width, width, KERNEL, dilation=dilation, padding=KERNEL // 2 * dilation) for dilation in dilations
+            Convolution(width, width, KERNEL, dilation=dilation, padding=KERNEL // 2 * dilation) for dilation in dilations
         )
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in dilations)
-        self.final_conv = nn.Sequential(nn.Conv1d(width, width, 1), nn.ReLU(), nn.Conv1d(width, config.vocab_size, 1))
+        self.final_conv = nn.Sequential(Convolution(width, width, 1), nn.ReLU(), Convolution(width, config.vocab_size, 1))
         self.dropout = nn.Dropout(config.dropout)
         self.gradient_checkpointing = False
         self.post_init()
@@ -113,9 +129,9 @@ class DnaCnn(PreTrainedModel):
             raise ValueError("sigma=None: this network was trained with time conditioning; give sigma [batch].")
         if sigma is None or not self.config.time_conditioning:
             sigma = torch.zeros(len(xt), device=xt.device)
-        inside = None if attend is None else attend.unsqueeze(1).to(self.dtype)
+        inside = None if attend is None else attend.unsqueeze(2).to(self.dtype)
         letters = xt if xt.is_floating_point() else functional.one_hot(xt.long(), self.config.vocab_size)
-        letters = letters.to(self.dtype).transpose(1, 2)
+        letters = letters.to(self.dtype)
         features = self.linear(letters if inside is None else letters * inside).relu()
         time = self.time_embedder(sigma).relu()
         for layer in range(len(self.convs)):
@@ -124,12 +140,11 @@ class DnaCnn(PreTrainedModel):
             else:
                 features = self._residual(layer, features, time, inside)
         if sites is not None:
-            features = rows(features.transpose(1, 2), sites).transpose(1, 2)
-        return self.final_conv(features).transpose(1, 2)
+            features = rows(features, sites)
+        return self.final_conv(features)
 
     def _residual(self, layer: int, features: Features, time: Tensor, inside: Tensor | None) -> Features:
-        shifted = self.dropout(features) + self.time_layers[layer](time)
-        normed = self.norms[layer](shifted.transpose(1, 2)).transpose(1, 2)
+        normed = self.norms[layer](self.dropout(features) + self.time_layers[layer](time))
         return features + self.convs[layer](normed if inside is None else normed * inside).relu()
 
     def get_input_embeddings(self) -> nn.Module:
