@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +14,10 @@ import pytest
 from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.errors import LocalTokenNotFoundError
 from huggingface_hub.utils import filter_repo_objects
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from sepo import load
-from sepo.models import ancestry, innermost, save_pretrained
+from sepo.models import ancestry, convert, innermost, merged, save_pretrained
 from sepo.models.ancestry import base_named
 from sepo.models.model_card import MARKER
 from tests.training.toys import policy, pretrainer, raised, same, text_policy, tokenizer, trainer, weights
@@ -89,6 +91,35 @@ def test_adapters_say_that_they_need_a_base_in_a_folder(tmp_path):
 def test_a_base_without_a_name_travels_with_its_adapters(tmp_path):
     trainer(tmp_path, peft_config=lora()).save_model()
     assert rows(card(tmp_path).text)["weights"] == ["PEFT adapters (LORA, r=2); the base model is in the folder `base`"]
+
+
+def causal(name: str = "") -> LlamaForCausalLM:
+    """A tiny decoder that looks back, as if it had been loaded from there."""
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    network = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer()), **sizes))
+    network.config.name_or_path = name
+    return network
+
+
+def test_a_converted_model_names_the_one_that_it_was_made_from(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    made = replace(convert(causal("someone/causal"), tokenizer()), length=6)
+    trainer(tmp_path, made, second).save_model()
+    told = card(tmp_path)
+    assert (told.data.base_model, told.data["base_model_relation"]) == ("someone/causal", "finetune")
+    assert "https://huggingface.co/someone/causal" in told.text
+
+
+def test_a_folder_that_was_converted_is_named_and_so_is_the_base_of_merged_adapters(tmp_path):
+    causal().save_pretrained(tmp_path / "causal")
+    tokenizer().save_pretrained(tmp_path / "causal")
+    converted = load(tmp_path / "causal", convert=True)
+    trainer(tmp_path / "run", replace(converted, length=6), second).save_model()
+    assert rows(card(tmp_path / "run").text)["base model"] == ["the checkpoint `causal`"]
+    save_pretrained(policy(), tmp_path / "ancestor")
+    trainer(tmp_path / "adapted", load(tmp_path / "ancestor"), peft_config=lora()).save_model()
+    trainer(tmp_path / "merged", merged(load(tmp_path / "adapted"))).save_model()
+    assert rows(card(tmp_path / "merged").text)["base model"] == ["the checkpoint `ancestor`"]
 
 
 def test_the_license_is_that_of_the_card_of_the_base(tmp_path):

@@ -10,6 +10,10 @@ import yaml
 from huggingface_hub import ModelCard, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
+from torch import nn
+
+from sepo.models.adapters import adapter_around
+from sepo.models.family import innermost
 
 README = "README.md"
 OF_LICENSE = ("license", "license_name", "license_link")
@@ -25,6 +29,20 @@ class Base:
     name: str
     hub_id: str | None = None
     license: Mapping[str, str] = field(default_factory=dict)
+
+
+def ancestor_of(network: nn.Module) -> str:
+    """The folder or hub id that the weights came from; empty if they were made here.
+
+    A network that was changed since, converted or with adapters merged, has no name of its own any more, and its
+    configuration still has that of its ancestor. Adapters on such a network belong to no folder, and name none.
+
+    Raises:
+        ValueError: it is no network of transformers.
+    """
+    inner = innermost(network)
+    own = str(inner.name_or_path or "")
+    return own if own or adapter_around(network) is not None else str(inner.config.name_or_path or "")
 
 
 def base_named(name: str, online: bool = False) -> Base:

@@ -62,9 +62,11 @@ def load(
         settle(folder)
     denoiser = _converted(folder, wishes) if convert else _opened(folder, wishes)
     network = innermost(denoiser.network)
-    if not convert and not (folder / ADAPTER_CONFIG).is_file():
-        network.name_or_path = str(folder.resolve()) if Path(name).exists() else str(name)
-        remember(network, {"revision": revision, "layout": layout, "ema": ema, "pickles": pickles or None})
+    if not (folder / ADAPTER_CONFIG).is_file():
+        network.config.name_or_path = str(folder.resolve()) if Path(name).exists() else str(name)
+        if not convert:
+            network.name_or_path = network.config.name_or_path
+            remember(network, {"revision": revision, "layout": layout, "ema": ema, "pickles": pickles or None})
     placed = getattr(network, "hf_device_map", None) or getattr(network, "is_quantized", False)
     return denoiser if device is None or placed else denoiser.on(denoiser.network.to(device))
 
@@ -143,14 +145,14 @@ def denoiser_for(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | 
 def _load_adapter(folder: Path, card: Card | None, wishes: Wishes) -> Denoiser:
     """The base, the adapters on it, and the lens of the adapters' own card."""
     named = card.base if card is not None and card.base is not None else base_of(folder)
-    beside = (folder / named).is_dir()
+    beside = not Path(named).is_absolute() and (folder / named).is_dir()
     asked = {"pickles": wishes.pickles, "local_files_only": wishes.local_files_only, "dtype": wishes.dtype}
     told = {} if card is None else dict(card.base_options)
     base = load(folder / named if beside else named, **{**asked, **told}, **wishes.options)
     network = innermost(base.network)
     adapted = attach(network, folder).eval()
     if beside:
-        network.name_or_path = ""  # the base travels with its adapters: it is written beside them again
+        network.name_or_path = network.config.name_or_path = ""  # the base travels with its adapters, and has no place
     if card is None:
         return base.on(adapted)
     if card.family != family_of(network):

@@ -18,9 +18,9 @@ from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
 
 from sepo.diffusion.denoiser import Denoiser
-from sepo.models import family_of, innermost
+from sepo.models import family_of
 from sepo.models.adapters import adapter_around
-from sepo.models.ancestry import Base, base_named
+from sepo.models.ancestry import Base, ancestor_of, base_named
 from sepo.models.card import NAME as CARD
 from sepo.models.card import card_of
 from sepo.models.critic import CRITIC
@@ -163,10 +163,10 @@ def bring_along(checkpoint: Path, folder: Path) -> None:
 
 
 def _base_of(policy: Denoiser, named: str | None, folder: Path, online: bool) -> Base | None:
-    """What the network was loaded from; None if it was made here, or lies in this very folder."""
+    """What the network was loaded or converted from; None if it was made here, or lies in this very folder."""
     if named is None:
         try:
-            named = innermost(policy.network).name_or_path
+            named = ancestor_of(policy.network)
         except ValueError:  # a network of the user's own
             return None
     return base_named(named, online) if named and Path(named).resolve() != folder.resolve() else None
