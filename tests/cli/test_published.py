@@ -76,6 +76,16 @@ def test_a_protein_is_framed_and_made_of_amino_acids(capsys):
     assert [len(line) for line in lines] == [12] * 4 and set("".join(lines)) <= set("LAGVSERTIDPKQNFYMHWC")
 
 
+def test_a_protein_model_is_fine_tuned_with_an_adapter_of_the_defaults():
+    published.write("dplm", Path("dplm"))
+    row = {"tokens": [0, *[4] * 6, 2], "free": [False, *[True] * 6, False]}
+    Path("rows.jsonl").write_text(2 * (json.dumps(row) + "\n"))
+    task = ["--reward", f"{TOY}:light", "--dataset", "rows.jsonl", "--per_device_train_batch_size", "8"]
+    assert main(["finetune", "--model", "dplm", "--peft", "true", *task, *SMALL, "--output_dir", "tuned"]) == 0
+    names = load_file("tuned/adapter_model.safetensors")
+    assert names and all(".self.query." in name or ".self.value." in name for name in names)
+
+
 def test_a_lightning_file_is_told_how_to_be_opened_and_sampled(capsys):
     published.write("dna_cnn", Path())
     assert main(["sample", "pretrained.ckpt", "--num", "2"]) == 1

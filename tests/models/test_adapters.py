@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import PretrainedConfig
 
 from sepo.diffusion.denoiser import Denoiser
 from sepo.models import FAMILIES, load, save_pretrained, write_metadata
+from sepo.models.adapters import usual_layers
+from tests.models.test_masked_lm import CONFIGS, build
 from tests.models.toys import NETWORKS, denoiser, half_masked
 
 peft = pytest.importorskip("peft")
@@ -95,6 +98,35 @@ def test_loaded_adapters_train_on_and_the_base_stays_frozen(tmp_path: Path) -> N
     save_pretrained(adapted(denoiser("transformer")), tmp_path)
     loaded = load(tmp_path)
     assert {"lora_" in name for name, weight in loaded.network.named_parameters() if weight.requires_grad} == {True}
+
+
+LAYERS = {
+    "esm": ["query", "value"],
+    "albert": ["query", "value"],
+    "distilbert": ["q_lin", "v_lin"],
+    "modernbert": ["Wqkv"],
+    **dict.fromkeys(("bert", "roberta", "electra", "deberta-v2")),
+}
+"""None: PEFT knows them."""
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: str(config.model_type))
+def test_every_masked_language_model_has_layers_for_an_adapter(config: PretrainedConfig) -> None:
+    network = build(config)
+    layers = usual_layers(network, FAMILIES["masked_lm"].lora)
+    assert layers == LAYERS[config.model_type]
+    trained = [
+        name
+        for name, weight in peft.get_peft_model(network, peft.LoraConfig(r=2, target_modules=layers)).named_parameters()
+        if weight.requires_grad
+    ]
+    assert trained and all("lora_" in name and ("attention" in name or "attn" in name) for name in trained)
+
+
+def test_layers_are_those_of_the_family_or_all_where_there_is_no_attention() -> None:
+    grid = NETWORKS["grid"]()
+    assert usual_layers(grid, "a|b") == "a|b" and usual_layers(grid, ("a", "b")) == ["a", "b"]
+    assert usual_layers(NETWORKS["dna_cnn"]()) == "all-linear"
 
 
 def test_an_adapter_of_another_network_is_refused(tmp_path: Path) -> None:

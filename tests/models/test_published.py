@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.meaning import LeaveOneOut, Posterior, Score
 from sepo.diffusion.process import Absorbing, Uniform
 from sepo.models import LAYOUTS, load, save_pretrained, save_published
+from sepo.models.published import table
 from tests.models import published
+from tests.models.toys import masked_lm
 
 MEANT = {
     "sedd": (Absorbing, Score, False),
@@ -57,7 +61,7 @@ def expected(case: dict[str, Any], family: str) -> Tensor:
     return torch.cat([logits[:, :1], logits[:, :-1]], dim=1) if family == "dream" else logits
 
 
-def told(case: dict[str, Any], family: str) -> Tensor:
+def meant(case: dict[str, Any], family: str) -> Tensor:
     """Sites whose numbers mean something: not padding, nor, in Dream, what the output before a first token says."""
     if "attention_mask" not in case:
         return torch.ones(torch.tensor(case["tokens"]).shape, dtype=torch.bool)
@@ -69,7 +73,7 @@ def test_logits_are_those_of_the_authors_code(family: str, opened: Denoiser) -> 
     for case in published.reference(family)["cases"]:
         if family == "dna_cnn" and any(case["t"]):
             continue  # the network is published without time conditioning
-        found, wanted, at = run(opened, case), expected(case, family), told(case, family)
+        found, wanted, at = run(opened, case), expected(case, family), meant(case, family)
         assert float(wanted[at].std()) > 0.1
         torch.testing.assert_close(found[at], wanted[at], atol=CLOSE.get(family, 1e-5), rtol=1e-5)
 
@@ -117,6 +121,47 @@ def test_a_missing_or_strange_tensor_is_named(family: str, tmp_path: Path) -> No
     del tensors[gone]
     save_file(tensors, folder / "model.safetensors")
     with pytest.raises(ValueError, match="1 tensors are missing"):
+        load(folder)
+
+
+@pytest.fixture
+def told() -> Iterator[list[str]]:
+    """What transformers warns of while weights are loaded."""
+    messages: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addHandler(handler)
+    yield messages
+    logger.removeHandler(handler)
+
+
+def test_what_was_compared_is_opened_in_silence(family: str, told: list[str], tmp_path: Path) -> None:
+    """DPLM's rotary frequencies are in no file, and need not be."""
+    load(published.write(family, tmp_path / family if family != "dna_cnn" else tmp_path), pickles=family == "dna_cnn")
+    assert told == []
+
+
+def test_what_was_not_compared_is_reported_as_ever(told: list[str], tmp_path: Path) -> None:
+    load(published.write("dplm", tmp_path / "dplm"))
+    network = masked_lm()
+    stranger = {**network.state_dict(), "bert.pooler.dense.bias": torch.zeros(16)}
+    network.save_pretrained(tmp_path / "bert", state_dict=stranger)
+    network.config.mask_token_id = 6
+    network.config.save_pretrained(tmp_path / "bert")
+    load(tmp_path / "bert")
+    assert len(told) == 1 and "bert.pooler.dense.bias" in told[0]
+
+
+def test_a_hole_that_only_transformers_sees_is_refused_in_silence_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = published.write("dplm", tmp_path / "dplm")
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["lm_head.dense.weight"]
+    save_file(tensors, folder / "model.safetensors")
+    monkeypatch.setattr(table, "compare", lambda *_: None)
+    with pytest.raises(ValueError, match=r"missing keys: lm_head.dense.weight"):
         load(folder)
 
 

@@ -13,6 +13,7 @@ from sepo import recipes
 from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.process import PROCESSES, Absorbing, Uniform
 from sepo.models import FAMILIES, as_denoiser, family_of, load
+from sepo.models.adapters import usual_layers
 from sepo.samplers import Sampler, sampler_named
 
 
@@ -39,7 +40,8 @@ def chosen_sampler(
 
 
 def adapter(asked: bool | Mapping[str, Any] | None, policy: Denoiser) -> Any:
-    """The LoraConfig of the options `peft`; by default on the layers that the family of the network names.
+    """The LoraConfig of the options `peft`; by default on the layers that the family of the network names, or PEFT
+    does, or on queries and values.
 
     Raises:
         ValueError: peft is not installed, or has no such option.
@@ -51,9 +53,8 @@ def adapter(asked: bool | Mapping[str, Any] | None, policy: Denoiser) -> Any:
     except ImportError as error:
         raise ValueError("peft needs the package peft: pip install 'sepo[peft]'.") from error
     chosen = {} if asked is True else dict(asked)
-    layers = FAMILIES[family_of(policy.network)].lora
-    if layers:
-        chosen.setdefault("target_modules", layers if isinstance(layers, str) else list(layers))
+    if "target_modules" not in chosen:
+        chosen["target_modules"] = usual_layers(policy.network, FAMILIES[family_of(policy.network)].lora)
     try:
         return LoraConfig(**chosen)
     except TypeError as error:

@@ -15,6 +15,32 @@ from sepo.models.family import innermost
 from sepo.models.weights import ADAPTER_CONFIG, adapter_shapes, compare, read_json
 
 
+QUERIES_AND_VALUES = (
+    *(("query", "value"), ("q_proj", "v_proj"), ("q_lin", "v_lin"), ("query_proj", "value_proj"), ("q", "v")),
+    *(("Wqkv",), ("qkv",), ("qkv_proj",), ("c_attn",), ("query_key_value",)),
+)
+"""What transformers calls the linear layers that make queries and values, apart or in one."""
+EVERY_LAYER = "all-linear"
+"""PEFT's name for all linear layers but the output."""
+
+
+def usual_layers(network: nn.Module, named: tuple[str, ...] | str = ()) -> list[str] | str | None:
+    """The layers that an adapter goes to where nobody says: PEFT's `target_modules`.
+
+    named: by the family of the network. None: PEFT knows them. Where neither does, the queries and values of the
+    attention, by what layers the network has; where it has none of these, all linear layers.
+    """
+    if named:
+        return named if isinstance(named, str) else list(named)
+    from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+
+    inner = innermost(network)
+    if inner.config.model_type in TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING:
+        return None
+    present = {name.rpartition(".")[2] for name, each in inner.named_modules() if isinstance(each, nn.Linear)}
+    return next((list(names) for names in QUERIES_AND_VALUES if present.issuperset(names)), EVERY_LAYER)
+
+
 def adapter_around(network: nn.Module) -> Any | None:
     """The PeftModel that `network` is or wraps; None without adapters. PEFT is not imported for the answer."""
     peft = sys.modules.get("peft")

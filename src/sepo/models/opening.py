@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from logging import LogRecord
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 PICKLED = ("*.bin", "*.ckpt", "*.pt", "*.pth")
 SAFE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 """How a folder is opened: nothing is downloaded, and no code in it is run."""
+REPORT = "LOAD REPORT"
+"""In what transformers says of tensors that were missing, or left over."""
 LARGE = 2**30
 """Bytes of weights from which on loading shows its progress."""
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json")
@@ -172,23 +175,40 @@ def _described(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def quiet(folder: Path | None = None) -> Iterator[None]:
-    """Without transformers' progress bars, unless the weights in `folder` are large."""
+def quiet(folder: Path | None = None, compared: bool = False) -> Iterator[None]:
+    """Without transformers' progress bars, unless the weights in `folder` are large.
+
+    compared: also without its report of missing and unexpected tensors, which were compared with the network's one by
+    one before, and are to be accepted after.
+    """
     large = folder is not None and sum(each.stat().st_size for each in folder.glob("*.*")) > LARGE
     shown = logging.is_progress_bar_enabled() and not large
+    reporter = logging.get_logger("transformers.modeling_utils")
     if not large:
         logging.disable_progress_bar()
+    if compared:
+        reporter.addFilter(_is_no_report)
     try:
         yield
     finally:
+        reporter.removeFilter(_is_no_report)
         if shown:
             logging.enable_progress_bar()
 
 
-def accept(report: dict[str, Any], folder: Path, who: str, complete: bool) -> None:
-    """Refuses a network that was loaded with holes, which transformers only warns of."""
+def _is_no_report(record: LogRecord) -> bool:
+    return REPORT not in record.getMessage()
+
+
+def accept(report: dict[str, Any], folder: Path, who: str, complete: bool, recomputed: tuple[str, ...] = ()) -> None:
+    """Refuses a network that was loaded with holes, which transformers only warns of.
+
+    recomputed: ends of the names of tensors that need no file.
+    """
     refused = ["missing_keys", "mismatched_keys", "error_msgs", *(["unexpected_keys"] if complete else [])]
-    faults = {kind: sorted(map(str, report[kind])) for kind in refused if report.get(kind)}
+    told = {kind: sorted(map(str, report.get(kind) or ())) for kind in refused}
+    told["missing_keys"] = [name for name in told["missing_keys"] if not (recomputed and name.endswith(recomputed))]
+    faults = {kind: names for kind, names in told.items() if names}
     if faults:
         described = "; ".join(f"{kind.replace('_', ' ')}: {', '.join(names[:5])}" for kind, names in faults.items())
         raise ValueError(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sepo.diffusion.denoiser import Denoiser
-from sepo.models.opening import Wishes, quiet, tokenizer_in
+from sepo.models.opening import Wishes, accept, quiet, tokenizer_in
 from sepo.models.published.decoders import DREAM, LLADA
 from sepo.models.published.dit_layouts import MDLM, MDLM_SEDD, SEDD, UDLM
 from sepo.models.published.dna import DRAKES, DRAKES_BARE
@@ -65,8 +65,10 @@ def open_published(source: Source, layout: Layout, wishes: Wishes) -> Denoiser:
         weights |= _averaged(source, layout, required=bool(wishes.ema))
     kept = wishes.dtype or _commonest_dtype(weights)
     opener: Any = layout.network
-    with quiet(source.path if source.path.is_dir() else None):
-        network = opener.from_pretrained(None, config=config, state_dict=weights, dtype=kept, **wishes.options)
+    options = {"output_loading_info": True, "dtype": kept, **wishes.options}
+    with quiet(source.path if source.path.is_dir() else None, compared=True):
+        network, report = opener.from_pretrained(None, config=config, state_dict=weights, **options)
+    accept(report, source.path, type(network).__name__, complete=True, recomputed=spared)
     tokenizer = tokenizer_in(source.path) if source.path.is_dir() else None
     return layout.lens(network.eval(), source.description, tokenizer)
 
