@@ -14,7 +14,6 @@ from sepo.diffusion.denoiser import Denoiser
 from sepo.models.family import innermost
 from sepo.models.weights import ADAPTER_CONFIG, adapter_shapes, compare, read_json
 
-
 QUERIES_AND_VALUES = (
     *(("query", "value"), ("q_proj", "v_proj"), ("q_lin", "v_lin"), ("query_proj", "value_proj"), ("q", "v")),
     *(("Wqkv",), ("qkv",), ("qkv_proj",), ("c_attn",), ("query_key_value",)),

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from logging import LogRecord
+from logging import Filter, LogRecord
 from pathlib import Path
 from typing import Any
 
@@ -183,21 +183,22 @@ def quiet(folder: Path | None = None, compared: bool = False) -> Iterator[None]:
     """
     large = folder is not None and sum(each.stat().st_size for each in folder.glob("*.*")) > LARGE
     shown = logging.is_progress_bar_enabled() and not large
-    reporter = logging.get_logger("transformers.modeling_utils")
+    reporter, without = logging.get_logger("transformers.modeling_utils"), WithoutReport()
     if not large:
         logging.disable_progress_bar()
     if compared:
-        reporter.addFilter(_is_no_report)
+        reporter.addFilter(without)
     try:
         yield
     finally:
-        reporter.removeFilter(_is_no_report)
+        reporter.removeFilter(without)
         if shown:
             logging.enable_progress_bar()
 
 
-def _is_no_report(record: LogRecord) -> bool:
-    return REPORT not in record.getMessage()
+class WithoutReport(Filter):
+    def filter(self, record: LogRecord) -> bool:
+        return REPORT not in record.getMessage()
 
 
 def accept(report: dict[str, Any], folder: Path, who: str, complete: bool, recomputed: tuple[str, ...] = ()) -> None:
