@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -23,16 +24,25 @@ from sepo.typing import LogProbs, Sites, Time, Tokens
 Call = Callable[..., Float[Tensor, "batch sites vocab"]]
 """call(network, xt [batch length], sigma [batch], attend [batch length] | None, sites [batch k] | None) -> logits."""
 
+CachedCall = Callable[..., Any]
+"""cached_call(network, xt, sigma, attend, sites, kept, at) -> logits, and keys and values of all sites, which the next
+call may be given as `kept`: then the sites `at` [batch k] alone are computed (`sepo.diffusion.cached`)."""
+
 
 @dataclass
 class Meter:
-    """Counts network evaluations: one is one sequence through the network once."""
+    """Counts network evaluations: one is one sequence through the network once.
+
+    sites: that were computed in them: all of a sequence, less those whose keys and values were in a cache.
+    """
 
     evaluations: int = 0
     with_gradient: int = 0
+    sites: int = 0
 
-    def count(self, sequences: int) -> None:
+    def count(self, sequences: int, sites: int) -> None:
         self.evaluations += sequences
+        self.sites += sites
         if torch.is_grad_enabled():
             self.with_gradient += sequences
 
@@ -43,7 +53,8 @@ class Denoiser:
 
     banned: ids that are never drawn (the mask of an absorbing process is ruled out by itself); time_free: the network
     ignores sigma, so that a row which did not change needs no new evaluation; length: of a blank canvas; frame: the
-    tokens that stand before and behind its free sites, such as <cls> and <eos> of a protein model.
+    tokens that stand before and behind its free sites, such as <cls> and <eos> of a protein model; cached_call: how the
+    family is run with a cache of keys and values, None: it is not.
     """
 
     network: nn.Module
@@ -55,6 +66,7 @@ class Denoiser:
     length: int | None = None
     frame: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
     meter: Meter = field(default_factory=Meter)
+    cached_call: CachedCall | None = None
 
     def __post_init__(self) -> None:
         outside = [token for token in self.banned if not 0 <= token < self.process.size]
@@ -83,7 +95,7 @@ class Denoiser:
         self, xt: Tokens, t: Time, attend: Sites | None = None, sites: Int[Tensor, "batch k"] | None = None
     ) -> Float[Tensor, "batch sites vocab"]:
         """What the network says, with nothing ruled out; at least float32."""
-        self.meter.count(len(xt))
+        self.meter.count(len(xt), xt.numel())
         logits = self.call(self.network, xt, self.process.schedule.sigma(t), attend, sites)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if logits.shape[-1] != self.process.size:

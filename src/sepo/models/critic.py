@@ -103,7 +103,8 @@ def with_critic(policy: Denoiser, seed: int = 0) -> Denoiser:
     head: Any = output_head(policy.network)
     critic = Critic(head.weight.shape[1], seed=seed).to(policy.device)
     critic.train(policy.network.training)
-    return replace(policy, network=ActorWithCritic(policy.network, policy.call, critic), call=Valued())
+    actor = ActorWithCritic(policy.network, policy.call, critic)
+    return replace(policy, network=actor, call=Valued(), cached_call=None)
 
 
 def output_head(network: nn.Module) -> nn.Module:

@@ -7,6 +7,7 @@ import sys
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from sepo.models.cached import cached_call
 from sepo.models.family import Family
 from sepo.models.networks.dit import DiT, DiTConfig
 from sepo.typing import Sites, Time, Tokens
@@ -32,4 +33,5 @@ FAMILY = Family(
     lora=("attn_qkv", "attn_out"),
     config=DiTConfig,
     network=DiT,
+    cached_call=cached_call,
 )

@@ -74,4 +74,5 @@ def as_denoiser(
             f"length={length} does not fit the network, which takes {allowed[0]} to {allowed[-1]} tokens: choose such "
             "a length or build the network for this one."
         )
-    return Denoiser(network, process, family.call, meaning, banned, family.time_free(config), length)
+    time_free = family.time_free(config)
+    return Denoiser(network, process, family.call, meaning, banned, time_free, length, cached_call=family.cached_call)

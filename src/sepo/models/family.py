@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from sepo.diffusion.denoiser import Call
+from sepo.diffusion.denoiser import CachedCall, Call
 
 
 def as_it_is(network: PreTrainedModel) -> PreTrainedModel:
@@ -25,7 +25,8 @@ class Family:
     opened; lengths(config): the sequence lengths that the network accepts;
     length(config): that of an unconditional canvas, if the configuration knows it; time_free(config): the network
     ignores sigma; padding: it obeys `attend`; lora: the names of the layers that an adapter usually goes to (PEFT's
-    `target_modules`, or a pattern; empty: leave it to PEFT).
+    `target_modules`, or a pattern; empty: leave it to PEFT); cached_call: how it is run with a
+    cache of keys and values, None: it is not.
     """
 
     call: Call
@@ -38,6 +39,7 @@ class Family:
     network: type[PreTrainedModel] | None = None
     stock: Any = None
     ready: Callable[[PreTrainedModel], PreTrainedModel] = as_it_is
+    cached_call: CachedCall | None = None
 
 
 def remember(network: PreTrainedModel, options: Mapping[str, Any]) -> None:

@@ -14,8 +14,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from sepo.diffusion.cached import KeyValues
 from sepo.models.family import Family, innermost
 from sepo.models.gathering import logits_at
+from sepo.models.networks.key_values import CachedLayers
 from sepo.ops import rows
 from sepo.typing import Sites, Time, Tokens
 
@@ -39,12 +41,44 @@ def call(
     def run():
         return network(input_ids=xt, attention_mask=seen, position_ids=place, use_cache=False)
 
-    if not getattr(innermost(network).config, "shifted_logits", False):
+    if not _shifted(network):
         return logits_at(network, run, sites)
     source = _before(xt, attend)
     if sites is None:
         return rows(logits_at(network, run, None), source)
     return logits_at(network, run, source.gather(1, sites))
+
+
+def cached_call(
+    network: nn.Module,
+    xt: Tokens,
+    sigma: Time,
+    attend: Sites | None,
+    sites: Int[Tensor, "batch n"],
+    kept: KeyValues | None = None,
+    at: Int[Tensor, "batch k"] | None = None,
+) -> tuple[Float[Tensor, "batch n vocab"], KeyValues]:
+    """Logits at `sites`, and keys and values. With shifted logits the site before those `at` is computed as well.
+
+    Raises:
+        ValueError: some layers do not attend to all sites.
+    """
+    config = innermost(network).config.get_text_config()
+    _require_attention_to_all(config, attend)
+    source = _before(xt, attend) if _shifted(network) else None
+    if at is not None and source is not None:
+        at = torch.cat((source.gather(1, at[:, :1]), at), dim=1)
+    cache, place = CachedLayers(xt, kept, at), _positions(xt, attend)
+    seen = torch.ones_like(xt) if attend is None else attend.long()
+
+    def run():
+        tokens, positions = cache.computed(xt), cache.computed(place)
+        return network(
+            input_ids=tokens, attention_mask=seen, position_ids=positions, past_key_values=cache, use_cache=True
+        )
+
+    logits = logits_at(network, run, cache.columns(sites if source is None else source.gather(1, sites)))
+    return logits, cache.found(config.num_hidden_layers)
 
 
 def both_ways(network: PreTrainedModel) -> PreTrainedModel:
@@ -77,6 +111,25 @@ def _all(tokens: Any) -> list[int]:
     return list(tokens or ())
 
 
+def _shifted(network: nn.Module) -> bool:
+    return getattr(innermost(network).config, "shifted_logits", False)
+
+
+def _require_attention_to_all(config: Any, attend: Sites | None) -> None:
+    said = config.to_dict()
+    types = set(said.get("layer_types") or ["sliding_attention" if said.get("sliding_window") else "full_attention"])
+    if types != {"full_attention"}:
+        raise ValueError(
+            f"The network has layers of {', '.join(sorted(types))}, but a cache of keys and values needs layers that "
+            "attend to all sites: set cache=None."
+        )
+    if attend is not None and "flash" in str(config._attn_implementation):
+        raise ValueError(
+            f"attn_implementation={config._attn_implementation!r} takes padding from the wrong sites when a cache is "
+            "used: load the model with attn_implementation='sdpa', or give prompts of one length."
+        )
+
+
 def _positions(xt: Tokens, attend: Sites | None) -> Int[Tensor, "batch length"]:
     if attend is None:
         return torch.arange(xt.shape[1], device=xt.device).expand_as(xt)
@@ -103,4 +156,5 @@ FAMILY = Family(
     lora=(),
     stock=AutoModelForCausalLM,
     ready=both_ways,
+    cached_call=cached_call,
 )

@@ -6,6 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
+from sepo.models.cached import cached_call
 from sepo.models.family import Family
 from sepo.models.networks.positions import Rotary, from_json
 from sepo.models.networks.transformer import Transformer, TransformerConfig
@@ -37,4 +38,5 @@ FAMILY = Family(
     lora=("qkv", "out"),
     config=TransformerConfig,
     network=Transformer,
+    cached_call=cached_call,
 )

@@ -92,8 +92,8 @@ def require_density(sampler: Sampler) -> Sampler:
         raise ValueError(
             f"sampler={sampler}: the log-probabilities of its draws are not the density of its path, so that all "
             "ratios and KL would silently be wrong. Train with another one, such as first_hitting, or confidence with "
-            "rule='entropy', 'margin' or 'max_prob', temperature=1, top_p=1 and rule_temperature=0; use this one for "
-            "evaluation only, by `sepo sample`."
+            "rule='entropy', 'margin' or 'max_prob', temperature=1, top_p=1, rule_temperature=0 and cache=None; use "
+            "this one for evaluation only, by `sepo sample`."
         )
     return sampler
 

@@ -33,6 +33,7 @@ from sepo.diffusion.canvas import Canvas
 from sepo.diffusion.denoiser import Denoiser
 from sepo.ops import Chance, draw, entropy, pick, rows
 from sepo.samplers.base import Move, start
+from sepo.samplers.caching import KEEP, BlockCache
 from sepo.samplers.filling import require_absorbing
 from sepo.samplers.gumbel import gumbel
 from sepo.typing import Bool, Float, Int
@@ -67,6 +68,9 @@ class Confidence:
     row that are done before the next ones are looked at, from left to right; the steps are shared out among these
     blocks. temperature, top_p: of the tokens, temperature 0 takes the likeliest. rule_temperature: above 0 the sites
     are drawn from softmax(confidence / rule_temperature) without replacement (Dream's alg_temp).
+
+    cache: "prefix" or "block" computes less in all but the first evaluation of a block, and approximately
+    (`sepo.samplers.caching`); refresh: evaluations after which all is computed anew, None: at the next block.
     """
 
     steps: int | None = None
@@ -75,6 +79,8 @@ class Confidence:
     temperature: float = 1.0
     top_p: float = 1.0
     rule_temperature: float = 0.0
+    cache: str | None = None
+    refresh: int | None = None
     revisits = False
 
     def __post_init__(self) -> None:
@@ -97,10 +103,18 @@ class Confidence:
                 f"rule_temperature={self.rule_temperature}: must be 0 or more; 0 takes the most certain sites."
             )
 
+        if self.cache is not None and self.cache not in KEEP:
+            raise ValueError(f"cache={self.cache!r}: choose one of {', '.join(KEEP)}, or None for exact laws.")
+        if self.refresh is not None and (self.refresh < 1 or self.cache is None):
+            raise ValueError(
+                f"refresh={self.refresh}, cache={self.cache}: a cache is computed anew after 1 evaluation or more; "
+                "None: at each new block."
+            )
+
     @property
     def exact_density(self) -> bool:
         """Whether sites follow from the state, and tokens from the posterior itself."""
-        of_state = self.rule in OF_STATE and self.rule_temperature == 0
+        of_state = self.rule in OF_STATE and self.rule_temperature == 0 and self.cache is None
         return of_state and self.temperature == 1 and self.top_p == 1
 
     def schedule(self, free: int) -> list[tuple[int, int, int]]:
@@ -131,6 +145,7 @@ class Confidence:
         masked = (count.flip(1).cumsum(1).flip(1) / count.sum(1, keepdim=True)).to(device)
         times = process.schedule.time(1 - masked * (1 - process.schedule.alpha(torch.ones((), device=device))))
         blocks = _blocks(canvas, self.block_length)
+        cache = None if self.cache is None else BlockCache.of(policy, canvas, blocks, self.cache, self.refresh)
         move = start(policy, canvas, chance)
         yield move
         for step in range(count.shape[1]):
@@ -142,7 +157,10 @@ class Confidence:
             waiting = (x == process.mask) & (blocks[here] == block[active, step, None].to(device))
             sites = waiting.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
             attend = None if canvas.attend is None else canvas.attend[here]
-            law = policy.log_posterior(x, t[here], attend, sites)
+            if cache is None:
+                law = policy.log_posterior(x, t[here], attend, sites)
+            else:
+                law = cache.log_posterior(active, block[active, step], x, t[here], attend, sites)
             uniform = drawn[here].gather(2, sites.unsqueeze(1).expand(-1, 2, -1))
             chosen, tokens, log_prob = self._choose(law, rows(waiting, sites), int(number.max()), uniform)
             sites = sites.gather(1, chosen)

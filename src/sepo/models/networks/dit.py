@@ -20,7 +20,8 @@ from torch.nn import functional
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from sepo.models.networks.attention import RotaryTable, attention
+from sepo.models.networks.attention import LayerCache, RotaryTable, Seen, attention, rotation
+from sepo.models.networks.key_values import CachedLayers
 from sepo.models.networks.noise_level import NoiseLevel
 from sepo.models.networks.silent import SilentLinear, silence
 from sepo.ops import rows
@@ -88,10 +89,12 @@ class Block(GradientCheckpointingLayer):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
         self.adaLN_modulation = SilentLinear(config.cond_dim, 6 * width)
 
-    def forward(self, x: Hidden, condition: Tensor, frequency: Tensor, attend: Sites | None) -> Hidden:
+    def forward(
+        self, x: Hidden, condition: Tensor, turned: Tensor, attend: Seen | None, cache: LayerCache | None = None
+    ) -> Hidden:
         modulation = self.adaLN_modulation(condition).unsqueeze(1).chunk(6, dim=-1)
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation
-        mixed = attention(self.attn_qkv(self.norm1(x) * (1 + scale1) + shift1), self.heads, frequency, attend)
+        mixed = attention(self.attn_qkv(self.norm1(x) * (1 + scale1) + shift1), self.heads, turned, attend, cache)
         x = x + gate1 * self.dropout(self.attn_out(mixed))
         return x + gate2 * self.dropout(self.mlp(self.norm2(x) * (1 + scale2) + shift2))
 
@@ -144,15 +147,21 @@ class DiT(PreTrainedModel):
         sigma: Time | None = None,
         attend: Sites | None = None,
         sites: Int[Tensor, "batch k"] | None = None,
+        cache: CachedLayers | None = None,
     ) -> Float[Tensor, "batch sites vocab"]:
+        """sites: where the head reads; cache: says which sites are computed, and keeps keys and values."""
         if sigma is None and self.config.time_conditioning:
             raise ValueError("sigma=None: this network was trained with time conditioning; give sigma [batch].")
         if sigma is None or not self.config.time_conditioning:
             sigma = torch.zeros(len(xt), device=xt.device)
         condition = functional.silu(self.sigma_map(sigma))
-        x = self.vocab_embed(xt)
-        for block in self.blocks:
-            x = block(x, condition, self.rotary_emb.inv_freq, attend)
+        x, place = self.vocab_embed(xt), torch.arange(xt.shape[1], device=xt.device).unsqueeze(0)
+        if cache is not None:
+            x, place = cache.computed(x), cache.computed(place.expand_as(xt))
+            sites = None if sites is None else cache.columns(sites)
+        turned = rotation(place, self.rotary_emb.inv_freq)
+        for index, block in enumerate(self.blocks):
+            x = block(x, condition, turned, attend, None if cache is None else cache.layer(index))
         return self.output_layer(x if sites is None else rows(x, sites), condition)
 
     def get_input_embeddings(self) -> nn.Module:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from sepo.models.networks.attention import attention, frequencies
+from sepo.models.networks.attention import LayerCache, Seen, attention, frequencies, rotation
+from sepo.models.networks.key_values import CachedLayers
 from sepo.models.networks.noise_level import NoiseLevel
 from sepo.models.networks.positions import Learned, Position, PositionTable, Rotary, from_json, to_json
 from sepo.models.networks.silent import SilentLinear, silence
@@ -71,8 +72,10 @@ class Layer(GradientCheckpointingLayer):
         self.out = nn.Linear(width, width, bias=False)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
-    def forward(self, x: Hidden, frequency: Tensor | None, attend: Sites | None) -> Hidden:
-        x = x + self.dropout(self.out(attention(self.qkv(self.norm1(x)), self.heads, frequency, attend)))
+    def forward(
+        self, x: Hidden, turned: Tensor | None, attend: Seen | None, cache: LayerCache | None = None
+    ) -> Hidden:
+        x = x + self.dropout(self.out(attention(self.qkv(self.norm1(x)), self.heads, turned, attend, cache)))
         return x + self.dropout(self.mlp(self.norm2(x)))
 
 
@@ -100,18 +103,23 @@ class Transformer(PreTrainedModel):
         sigma: Time | None = None,
         attend: Sites | None = None,
         sites: Int[Tensor, "batch k"] | None = None,
+        cache: CachedLayers | None = None,
     ) -> Float[Tensor, "batch sites vocab"]:
-        x = self.positions(self.embedding(xt))
+        """sites: where the head reads; cache: says which sites are computed, and keeps keys and values."""
+        x, place = self.positions(self.embedding(xt)), torch.arange(xt.shape[1], device=xt.device).unsqueeze(0)
         if self.noise_level is not None:
             if sigma is None:
                 raise ValueError("sigma=None: this network was trained with time conditioning; give sigma [batch].")
             x = x + self.noise_level(sigma).unsqueeze(1)
-        frequency = None
+        if cache is not None:
+            x, place = cache.computed(x), cache.computed(place.expand_as(xt))
+            sites = None if sites is None else cache.columns(sites)
+        turned = None
         if isinstance(self.positions.position, Rotary):
             width = self.config.hidden_size // self.config.num_attention_heads
-            frequency = frequencies(width, self.positions.position.base, xt.device)
-        for layer in self.layers:
-            x = layer(x, frequency, attend)
+            turned = rotation(place, frequencies(width, self.positions.position.base, xt.device))
+        for index, layer in enumerate(self.layers):
+            x = layer(x, turned, attend, None if cache is None else cache.layer(index))
         return self.head(self.norm(x if sites is None else rows(x, sites)))
 
     def get_input_embeddings(self) -> nn.Module:

@@ -89,6 +89,7 @@ def classifier_free(
     elif unconditional.process.size != process.size:
         raise ValueError(f"unconditional knows {unconditional.process.size} ids and the policy {process.size}.")
     same: dict[str, Any] = {each.name: getattr(policy, each.name) for each in fields(Denoiser)}
+    same["cached_call"] = None  # the two evaluations of a reading would share one cache
     return ClassifierFreeDenoiser(**same, weight=weight, unconditional=unconditional, given=given)
 
 
