@@ -1,10 +1,13 @@
 """Oracles: what a table of measured sequences says of sequences that nobody measured."""
 
 from sepo.oracles.alphabet import ALPHABETS, Alphabet
+from sepo.oracles.command import FromCommand
 from sepo.oracles.fitting import Fit, fit
+from sepo.oracles.lightning import LightningOracle, load_lightning
 from sepo.oracles.measurements import Measurements, read_measurements
+from sepo.oracles.naming import oracle_named
 from sepo.oracles.network import ARCHITECTURES, ConvOracle, ConvOracleConfig
-from sepo.oracles.oracle import Ensemble, Oracle, load_oracle, save_oracle
+from sepo.oracles.oracle import Ensemble, FromFunction, Oracle, load_oracle, save_oracle
 from sepo.oracles.splits import Split, split_by_group
 
 __all__ = [
@@ -15,11 +18,16 @@ __all__ = [
     "ConvOracleConfig",
     "Ensemble",
     "Fit",
+    "FromCommand",
+    "FromFunction",
+    "LightningOracle",
     "Measurements",
     "Oracle",
     "Split",
     "fit",
+    "load_lightning",
     "load_oracle",
+    "oracle_named",
     "read_measurements",
     "save_oracle",
     "split_by_group",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from sepo.models.opening import quiet
+from sepo.oracles.answers import read_answers, words_of
 from sepo.oracles.fitting import predicted
 from sepo.oracles.network import ConvOracle
+from sepo.rewards.messages import shortened
 from sepo.typing import Float, Tokens
 
 FOLDER = "member_{}"
@@ -61,19 +63,28 @@ class Ensemble(nn.Module):
 
 @dataclass(frozen=True)
 class FromFunction:
-    """A function of sequences as text: it gets a list of strings and returns a number for each."""
+    """A function of sequences as text: it gets a list of strings and returns a number for each. name: what errors call
+    it.
+    """
 
     function: Callable[[list[str]], Sequence[float]]
     letters: str
+    name: str = ""
 
     def __call__(self, tokens: Tokens) -> Float[Tensor, " batch"]:
-        words = ["".join(self.letters[token] for token in row) for row in tokens.tolist()]
-        answers = torch.as_tensor([float(each) for each in self.function(words)])
-        if len(answers) != len(words):
-            raise ValueError(
-                f"The oracle returned {len(answers)} numbers for {len(words)} sequences; return one for each."
-            )
-        return answers
+        """
+        Raises:
+            ValueError: the function raised, or did not return one finite number per sequence.
+        """
+        who = f"The oracle {self.name!r}" if self.name else "The oracle"
+        words = words_of(tokens, self.letters)
+        try:
+            said = self.function(words)
+        except Exception as error:
+            raise ValueError(f"{who} raised {type(error).__name__}: {error}") from error
+        if not isinstance(said, Iterable) or isinstance(said, (str, bytes, Mapping)):
+            raise ValueError(f"{who} returned {shortened(said)}: it must return a list of numbers, one per sequence.")
+        return read_answers(list(said), len(words), who)
 
 
 def save_oracle(oracle: Ensemble, folder: Path) -> None:

@@ -1,0 +1,55 @@
+"""Oracles by name, as options have them: a folder, a checkpoint, a function, or the line of a command."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sepo.oracles.command import FromCommand
+from sepo.oracles.lightning import load_lightning
+from sepo.oracles.oracle import FOLDER, FromFunction, Oracle, load_oracle
+from sepo.rewards.importing import named
+from sepo.rewards.named import reward_name
+
+LETTERS = "ACGT"
+"""Of every checkpoint of gReLU."""
+FORMS = (
+    "package.module:function or file.py:function, which gets a list of sequences as text and returns a number for "
+    "each; a command line, which reads FASTA from standard input or a file given as {fasta} and prints one number per "
+    "line; a .ckpt of gReLU, with :COLUMN; or a folder of `sepo design`, such as runs/design/oracles/reward"
+)
+
+
+def oracle_named(
+    name: str, letters: str, timeout: float | int | None = 600, doubt: float = 0.0, device: torch.device | str | None = None
+) -> Oracle:
+    """letters: of the tokens; timeout: seconds, of a command; doubt: of a folder's ensemble; device: of a checkpoint.
+
+    Raises:
+        ValueError: the name is of none of the forms, or leads to nothing.
+    """
+    home, colon, behind = name.rpartition(":")
+    if any(Path(name).glob(FOLDER.format("*"))):
+        return load_oracle(name, doubt)
+    if name.endswith(".ckpt") or (home.endswith(".ckpt") and behind.isdigit()):
+        if letters != LETTERS:
+            raise ValueError(f"{name!r} reads the letters {LETTERS}, but the sequences are of {letters}.")
+        return load_lightning(*((name, 0) if name.endswith(".ckpt") else (home, int(behind))), device)
+    if colon and behind.isidentifier() and (home.endswith(".py") or not any(map(str.isspace, name))):
+        return _function(name, letters)
+    first = name.split()[0] if name.split() else ""
+    if first and (shutil.which(first) or os.access(first, os.X_OK) or len(name.split()) > 1):
+        return FromCommand.parsed(name, letters, timeout)
+    raise ValueError(f"{name!r} names no oracle: give {FORMS}.")
+
+
+def _function(name: str, letters: str) -> FromFunction:
+    found = named(name)
+    if not callable(found):
+        raise ValueError(f"oracle {name!r} is of type {type(found).__name__}; name a function of a list of sequences.")
+    function: Any = found() if isinstance(found, type) else found
+    return FromFunction(function, letters, reward_name(function))
