@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from sepo.models import load
+from sepo.models import load, save_pretrained, save_published
 from sepo.models.published.pickled import plain, unpickle
 from tests.models import published
 
@@ -139,6 +139,55 @@ def test_bare_weights_of_the_dna_network(tmp_path: Path) -> None:
     bare = {name.removeprefix("backbone."): each for name, each in weights.items()}
     torch.save(bare, tmp_path / "finetuned.ckpt")
     torch.testing.assert_close(load(tmp_path / "finetuned.ckpt", pickles=True).network.state_dict(), bare)
+
+
+FORMS = {"drakes": ("backbone.", True), "drakes_bare": ("backbone.", False), "drakes_network": ("", False)}
+"""Of the DNA network: what names begin with, and whether Lightning's wrapping is around them."""
+
+
+@pytest.mark.parametrize("layout", FORMS)
+def test_the_dna_network_goes_back_into_the_form_that_it_came_in(layout: str, tmp_path: Path) -> None:
+    weights = published.weights(published.reference("dna_cnn"))
+    prefix, wrapped = FORMS[layout]
+    named = {prefix + name.removeprefix("backbone."): each for name, each in weights.items()}
+    torch.save({"state_dict": named} if wrapped else named, tmp_path / "came.ckpt")
+    save_published(load(tmp_path / "came.ckpt", pickles=True), tmp_path / "back.ckpt", layout)
+    back = torch.load(tmp_path / "back.ckpt", weights_only=True)
+    torch.testing.assert_close(back["state_dict"] if wrapped else back, named, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("family", "layout"), [("mdlm", "mdlm"), ("udlm", "udlm"), ("dna_cnn", "drakes")])
+def test_a_lightning_file_holds_what_the_authors_modules_ask_for(family: str, layout: str, tmp_path: Path) -> None:
+    """Their on_load_checkpoint reads the average and two counters, and their parameters lie in the order of names."""
+    came = published.write(family, tmp_path / family if family != "dna_cnn" else tmp_path)
+    policy = load(came, pickles=True)
+    save_published(policy, tmp_path / "back.ckpt", layout)
+    back = torch.load(tmp_path / "back.ckpt", weights_only=True)
+    assert {"epoch", "global_step", "pytorch-lightning_version", "state_dict", "ema", "loops"} == back.keys()
+    loop = back["loops"]["fit_loop"]
+    assert loop["epoch_progress"]["current"]["completed"] == 0
+    assert loop["epoch_loop.batch_progress"]["current"]["completed"] == 0
+    names = list(published.reference(family)["state_dict"])
+    assert list(back["state_dict"]) == names
+    tracked = [name for name in names if not name.endswith(("inv_freq", "time_embedder.0.W"))]
+    assert back["ema"].keys() == {"decay", "num_updates", "shadow_params"}
+    for name, shadow in zip(tracked, back["ema"]["shadow_params"], strict=True):
+        assert torch.equal(shadow, back["state_dict"][name])
+    weights = sum(each.nbytes for each in back["state_dict"].values())
+    assert (tmp_path / "back.ckpt").stat().st_size < 1.5 * weights + 100_000  # the average is not stored twice
+    for ema in (None, True, False):
+        again = load(tmp_path / "back.ckpt", pickles=True, ema=ema)
+        torch.testing.assert_close(again.network.state_dict(), policy.network.state_dict(), rtol=0, atol=0)
+
+
+def test_hyper_parameters_go_back_into_the_file_after_other_forms(tmp_path: Path, omegaconf: ModuleType) -> None:
+    told = CONFIG | {"training": {"ema": 0.99}}
+    path = lightning(tmp_path / "mdlm.ckpt", omegaconf, told)
+    save_pretrained(load(path, pickles=True), tmp_path / "saved")
+    save_published(load(tmp_path / "saved"), tmp_path / "back.ckpt", "mdlm")
+    back = torch.load(tmp_path / "back.ckpt", weights_only=True)
+    assert back["hyper_parameters"] == {"config": told} and back["ema"]["decay"] == 0.99
+    assert load(tmp_path / "back.ckpt", pickles=True).length == 8
 
 
 def test_a_configuration_without_end_is_not_unfolded(tmp_path: Path) -> None:

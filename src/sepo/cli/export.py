@@ -20,9 +20,10 @@ class Export:
 
     Args:
         model: folder or hub id of the model; adapters are merged into it.
-        layout: sedd, mdlm, mdlm_sedd, udlm, drakes, drakes_bare, dplm, llada or dream; null: our own, which
-            transformers reads too.
-        output: a folder; for a layout also one file that ends in .ckpt, .pt or .pth.
+        layout: sedd, mdlm, mdlm_sedd, udlm, drakes, drakes_bare, drakes_network, dplm, llada or dream; null: our
+            own, which transformers reads too.
+        output: a folder; for a layout also one file that ends in .ckpt, .pt or .pth, which is Lightning's for mdlm,
+            mdlm_sedd, udlm and drakes.
         model_init_kwargs: how the model is loaded, as the options of sepo.load.
     """
 

@@ -165,6 +165,7 @@ UDLM = Layout(
     _uniform,
     _flat("udlm"),
     untracked=UNTRACKED,
+    lightning=True,
 )
 MDLM_SEDD = Layout(
     "mdlm_sedd",
@@ -175,6 +176,7 @@ MDLM_SEDD = Layout(
     _masked(Score()),
     lambda config: _flat("mdlm")(config) | {"parameterization": "sedd"},
     untracked=UNTRACKED,
+    lightning=True,
 )
 MDLM = Layout(
     "mdlm",
@@ -185,4 +187,5 @@ MDLM = Layout(
     _masked(Posterior()),
     _flat("mdlm"),
     untracked=UNTRACKED,
+    lightning=True,
 )

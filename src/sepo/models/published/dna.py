@@ -1,4 +1,5 @@
-"""The DNA network of DRAKES (arXiv 2410.13643): a Lightning file, and bare state dicts of what was fine-tuned from it.
+"""The DNA network of DRAKES (arXiv 2410.13643): a Lightning file (`drakes`), the weights alone under the same names of
+what was fine-tuned from it (`drakes_bare`), and those of the network by itself (`drakes_network`).
 
 Published results use the raw weights, not the moving average. A, C, G, T are 0 to 3, the mask is 4.
 """
@@ -35,7 +36,7 @@ def _lens(network: PreTrainedModel, description: Described, tokenizer: PreTraine
     return as_denoiser(network, Absorbing(size, size - 1))
 
 
-def _layout(name: str, prefix: str, names: Names) -> Layout:
+def _layout(name: str, prefix: str, names: Names, lightning: bool = False) -> Layout:
     return Layout(
         name,
         lambda description, shapes: {f"{prefix}linear.weight", f"{prefix}time_embedder.0.W"} <= shapes.keys(),
@@ -46,8 +47,11 @@ def _layout(name: str, prefix: str, names: Names) -> Layout:
         lambda config: {"model": {"length": config.length, "hidden_dim": config.hidden_size}},
         ema=False,
         untracked=("time_embedder.0.W",),
+        lightning=lightning,
+        order=("linear", "time_embedder", "convs", "time_layers", "norms", "final_conv"),
     )
 
 
-DRAKES = _layout("drakes", PREFIX, prefixed(PREFIX))
-DRAKES_BARE = _layout("drakes_bare", "", same())
+DRAKES = _layout("drakes", PREFIX, prefixed(PREFIX), lightning=True)
+DRAKES_BARE = _layout("drakes_bare", PREFIX, prefixed(PREFIX))
+DRAKES_NETWORK = _layout("drakes_network", "", same())

@@ -31,7 +31,9 @@ class Layout:
     recognises(description, shapes): whether a checkpoint is of this layout; config, network: of the network here; lens:
     what its numbers mean; template(config): the description to write beside exported weights; ema: whether published
     results used the moving average, where a file holds one; untracked: ends of the names of tensors without one;
-    optional: ends of the names of tensors here that a file may lack.
+    optional: ends of the names of tensors here that a file may lack; lightning: one file of it is what Lightning saves,
+    else the weights alone; order: the first parts of the names here as they follow each other there, where that is not as
+    here.
     """
 
     name: str
@@ -44,6 +46,8 @@ class Layout:
     ema: bool = True
     untracked: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    lightning: bool = False
+    order: tuple[str, ...] = ()
 
 
 def same() -> Names:

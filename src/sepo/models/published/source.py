@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open
 from torch import Tensor
@@ -18,13 +20,15 @@ PICKLE_INDEX = "pytorch_model.bin.index.json"
 
 @dataclass(frozen=True)
 class Source:
-    """description: its configuration; shadow: the moving averages in the order of the parameters, where it has them."""
+    """description: its configuration; shadow: the moving averages in the order of the parameters, where it has them;
+    hyper_parameters: of a Lightning file, what can be said of them as plain data."""
 
     path: Path
     description: Described
     shapes: Shapes
     read: Callable[[str], Tensor]
     shadow: tuple[Tensor, ...] = ()
+    hyper_parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 def source_of(path: Path, pickles: bool) -> Source:
@@ -79,6 +83,7 @@ def _pickles_in(folder: Path) -> list[Path]:
 def _pickled(where: Path, files: list[Path], description: Described) -> Source:
     tensors: dict[str, Tensor] = {}
     shadow: tuple[Tensor, ...] = ()
+    told: dict[str, Any] = {}
     for path in files:
         content = unpickle(path)
         if not isinstance(content, dict):
@@ -94,7 +99,17 @@ def _pickled(where: Path, files: list[Path], description: Described) -> Source:
         if isinstance(described, dict):
             config = described.get("config")
             description = {**(config if isinstance(config, dict) else described), **description}
+            told |= {name: value for name, value in described.items() if value is not None and _is_plain(value)}
     if not tensors:
         raise ValueError(f"{where} holds no weights by name.")
     found = {name: tuple(each.shape) for name, each in tensors.items()}
-    return Source(where, description, found, tensors.__getitem__, shadow)
+    return Source(where, description, found, tensors.__getitem__, shadow, told)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a configuration can be written with it."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -12,16 +12,16 @@ from sepo.diffusion.denoiser import Denoiser
 from sepo.models.opening import Wishes, accept, quiet, tokenizer_in
 from sepo.models.published.decoders import DREAM, LLADA
 from sepo.models.published.dit_layouts import MDLM, MDLM_SEDD, SEDD, UDLM
-from sepo.models.published.dna import DRAKES, DRAKES_BARE
+from sepo.models.published.dna import DRAKES, DRAKES_BARE, DRAKES_NETWORK
 from sepo.models.published.layout import Layout
 from sepo.models.published.proteins import DPLM
 from sepo.models.published.source import Source
 from sepo.models.weights import compare
 
 LAYOUTS: dict[str, Layout] = {
-    each.name: each for each in (SEDD, UDLM, MDLM_SEDD, MDLM, DRAKES, DRAKES_BARE, DPLM, LLADA, DREAM)
+    each.name: each for each in (SEDD, UDLM, MDLM_SEDD, MDLM, DRAKES, DRAKES_BARE, DRAKES_NETWORK, DPLM, LLADA, DREAM)
 }
-"""In the order in which they are tried."""
+"""In the order in which they are tried; drakes and drakes_bare are opened alike, and differ in what is written."""
 
 
 def layout_named(name: str) -> Layout:
@@ -47,6 +47,8 @@ def open_published(source: Source, layout: Layout, wishes: Wishes) -> Denoiser:
         ValueError: the weights do not fit the network that the configuration describes; there is no average.
     """
     config = _configured(source, layout)
+    if source.hyper_parameters:
+        config.hyper_parameters = dict(source.hyper_parameters)  # they go back into the file that it came in
     theirs = {layout.names.here(name): name for name in source.shapes}
     theirs.pop(None, None)
     with torch.device("meta"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,15 @@ from sepo.models.published.table import layout_named
 from sepo.models.storage import replacing
 
 
+LIGHTNING = "2.0.0"
+"""The release of Lightning since which a file is laid out so."""
+
+
 def save_published(denoiser: Denoiser, path: str | os.PathLike[str], layout: str) -> None:
     """A folder of config.json and safetensors; or, if `path` ends in .ckpt, .pt or .pth, one file for torch.load.
 
-    Such a file holds {"state_dict": ...} under prefixed names, as Lightning reads it, and bare weights otherwise.
+    Such a file is what Lightning saves where the layout is one of Lightning's (`lightning_file`), and the weights alone
+    otherwise; `torch.load(weights_only=True)` reads both.
 
     Raises:
         ValueError: there is no such layout, the network is not of it, or adapters were not merged.
@@ -38,11 +44,13 @@ def save_published(denoiser: Denoiser, path: str | os.PathLike[str], layout: str
         )
     described: dict[str, Any] = chosen.template(network.config)
     _require_same_lens(denoiser, chosen, described)
-    weights = {chosen.names.there(name): tensor for name, tensor in network.state_dict().items()}
+    ours = network.state_dict()
+    in_order = sorted(ours, key=lambda name: chosen.order.index(name.split(".")[0])) if chosen.order else list(ours)
+    weights = {chosen.names.there(name): ours[name] for name in in_order}
     theirs = {str(name): tensor.detach().cpu().contiguous() for name, tensor in weights.items() if name is not None}
     target = Path(path)
     if target.suffix in (".ckpt", ".pt", ".pth"):
-        _one_file(target, theirs)
+        _write_one(target, lightning_file(theirs, network.config.to_dict(), chosen) if chosen.lightning else theirs)
         return
     with replacing(target) as staging:
         save_torch_state_dict(theirs, staging)
@@ -61,10 +69,38 @@ def _require_same_lens(denoiser: Denoiser, layout: Layout, described: dict[str, 
             )
 
 
-def _one_file(target: Path, weights: dict[str, Tensor]) -> None:
+def lightning_file(weights: dict[str, Tensor], described: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
+    """What `load_from_checkpoint` of the authors' modules reads, as plain data.
+
+    described: the configuration of the network, with the hyper-parameters of the file that it came from, if there was
+    one. Those modules ask for a moving average and for counters; the average is the weights themselves, so that whoever
+    evaluates either evaluates this model, and counts begin anew.
+    """
+    told = described.get("hyper_parameters") or {}
+    shadows = [tensor for name, tensor in weights.items() if not name.endswith(layout.untracked)]
+    none_yet = {"current": {"completed": 0}}
+    return {
+        "state_dict": weights,
+        "epoch": 0,
+        "global_step": 0,
+        "pytorch-lightning_version": LIGHTNING,
+        "loops": {"fit_loop": {"epoch_progress": none_yet, "epoch_loop.batch_progress": none_yet}},
+        "ema": {"decay": _decay(told), "num_updates": 0, "shadow_params": shadows},
+        **({"hyper_parameters": told} if told else {}),
+    }
+
+
+def _decay(hyper_parameters: Mapping[str, Any]) -> float:
+    """Of the moving average, as the file said that this model came from, else as MDLM's configuration does."""
+    config = hyper_parameters.get("config", hyper_parameters)
+    training = config.get("training") if isinstance(config, Mapping) else None
+    found = training.get("ema") if isinstance(training, Mapping) else None
+    return float(found) if isinstance(found, (int, float)) else 0.9999
+
+
+def _write_one(target: Path, content: Any) -> None:
     """The file appears complete or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
     half_written = target.with_name(target.name + ".writing")
-    wrapped = any(name.startswith("backbone.") for name in weights)
-    torch.save({"state_dict": weights} if wrapped else weights, half_written)
+    torch.save(content, half_written)
     half_written.replace(target)
