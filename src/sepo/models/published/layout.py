@@ -32,8 +32,8 @@ class Layout:
     what its numbers mean; template(config): the description to write beside exported weights; ema: whether published
     results used the moving average, where a file holds one; untracked: ends of the names of tensors without one;
     optional: ends of the names of tensors here that a file may lack; lightning: one file of it is what Lightning saves,
-    else the weights alone; order: the first parts of the names here as they follow each other there, where that is not as
-    here.
+    else the weights alone; order: the first parts of the names here as they follow each other there, where that is
+    another order than ours.
     """
 
     name: str

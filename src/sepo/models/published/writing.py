@@ -19,7 +19,6 @@ from sepo.models.published.layout import Layout
 from sepo.models.published.table import layout_named
 from sepo.models.storage import replacing
 
-
 LIGHTNING = "2.0.0"
 """The release of Lightning since which a file is laid out so."""
 
