@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 FOLDER = Path(__file__).parent / "references"
-FAMILIES = ("sedd", "mdlm", "udlm", "dna_cnn", "dplm", "llada", "dream")
+FAMILIES = ("sedd", "mdlm", "udlm", "udlm_cfg", "dna_cnn", "dplm", "llada", "dream")
 
 
 def reference(family: str) -> dict[str, Any]:

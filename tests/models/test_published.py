@@ -25,13 +25,16 @@ MEANT = {
     "sedd": (Absorbing, Score, False),
     "mdlm": (Absorbing, Posterior, True),
     "udlm": (Uniform, LeaveOneOut, False),
+    "udlm_cfg": (Uniform, LeaveOneOut, False),
     "dna_cnn": (Absorbing, Posterior, True),
     "dplm": (Absorbing, Posterior, True),
     "llada": (Absorbing, Posterior, True),
     "dream": (Absorbing, Posterior, True),
 }
 CLOSE = {"dna_cnn": 1e-4}
-EXPORTED = {"dna_cnn": "drakes"}
+EXPORTED = {"dna_cnn": "drakes", "udlm_cfg": "udlm"}
+NONE = 3
+"""The class of udlm_cfg that stands for none."""
 
 
 @pytest.fixture(params=published.FAMILIES)
@@ -73,6 +76,8 @@ def test_logits_are_those_of_the_authors_code(family: str, opened: Denoiser) -> 
     for case in published.reference(family)["cases"]:
         if family == "dna_cnn" and any(case["t"]):
             continue  # the network is published without time conditioning
+        if case.get("cond", NONE) != NONE:
+            continue  # it is told of a class below
         found, wanted, at = run(opened, case), expected(case, family), meant(case, family)
         assert float(wanted[at].std()) > 0.1
         torch.testing.assert_close(found[at], wanted[at], atol=CLOSE.get(family, 1e-5), rtol=1e-5)
@@ -190,6 +195,44 @@ def test_a_step_of_udlm_is_the_authors(tmp_path: Path) -> None:
     tokens, time, earlier = (torch.tensor(case[name]) for name in ("tokens", "t", "s"))
     found = policy.process.reverse(policy.log_posterior(tokens, time), tokens, time, earlier)
     torch.testing.assert_close(found.detach(), torch.tensor(case["log_posterior"]).exp(), atol=1e-5, rtol=1e-4)
+
+
+def test_a_network_with_classes_is_told_of_one_and_says_what_the_authors_says(tmp_path: Path) -> None:
+    folder, cases = published.write("udlm_cfg", tmp_path / "udlm"), published.reference("udlm_cfg")["cases"]
+    assert {case["cond"] for case in cases} == {0, 2, NONE}
+    for case in cases:
+        policy = load(folder, condition=case["cond"])
+        torch.testing.assert_close(run(policy, case), torch.tensor(case["logits"]), atol=1e-5, rtol=1e-5)
+        save_pretrained(policy, tmp_path / "saved")
+        assert torch.equal(run(load(tmp_path / "saved"), case), run(policy, case))
+        again = load(tmp_path / "saved", condition=1)
+        assert not torch.equal(run(again, case), run(policy, case))
+    plain = json.loads((published.FOLDER / "udlm_cfg.json").read_text())["config"]
+    save_published(load(folder, condition=0), tmp_path / "back", "udlm")
+    written = json.loads((tmp_path / "back" / "config.json").read_text())
+    assert (written["cfg"], written["cfg_num_classes"]) == (plain["cfg"], plain["cfg_num_classes"])
+
+
+def test_adapters_know_the_class_that_their_base_was_told_of(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    base = load(published.write("udlm_cfg", tmp_path / "udlm"), condition=0)
+    adapted = base.on(peft.get_peft_model(base.network, peft.LoraConfig(r=2, target_modules=["attn_qkv"])))
+    save_pretrained(adapted, tmp_path / "adapter")
+    first, *_, last = published.reference("udlm_cfg")["cases"]
+    torch.testing.assert_close(run(load(tmp_path / "adapter"), first), run(base, first))
+    wanted = torch.tensor(last["logits"])
+    torch.testing.assert_close(
+        run(load(tmp_path / "adapter", condition=last["cond"]), last), wanted, atol=1e-5, rtol=1e-5
+    )
+
+
+def test_a_class_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"condition=4: the classes of this network are 0 to 2, and 3 stands for none"):
+        load(published.write("udlm_cfg", tmp_path / "cfg"), condition=4)
+    with pytest.raises(ValueError, match=r"condition=1: the classes of this network are none"):
+        load(published.write("udlm", tmp_path / "udlm"), condition=1)
+    with pytest.raises(ValueError, match=r"condition=1: LlamaConfig is of a network without classes"):
+        load(published.write("llada", tmp_path / "llada"), condition=1)
 
 
 def test_left_padding_changes_nothing(tmp_path: Path) -> None:

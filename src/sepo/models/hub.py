@@ -22,7 +22,18 @@ from sepo.models.card import NAME, Card, read_card
 from sepo.models.conversion import convert as converted
 from sepo.models.families import FAMILIES, as_denoiser, family_of
 from sepo.models.family import innermost, remember
-from sepo.models.opening import SAFE, STOCK, Wishes, accept, family_in, find, open_network, quiet, tokenizer_in
+from sepo.models.opening import (
+    SAFE,
+    STOCK,
+    Wishes,
+    accept,
+    conditioned,
+    family_in,
+    find,
+    open_network,
+    quiet,
+    tokenizer_in,
+)
 from sepo.models.published.source import source_of
 from sepo.models.published.table import LAYOUTS, layout_named, layout_of, open_published
 from sepo.models.storage import settle
@@ -39,6 +50,7 @@ def load(
     pickles: bool = False,
     ema: bool | None = None,
     convert: bool = False,
+    condition: int | None = None,
     local_files_only: bool = False,
     **options: Any,
 ) -> Denoiser:
@@ -47,8 +59,9 @@ def load(
     dtype: of the weights, such as torch.bfloat16 or "bfloat16", None as stored; revision: branch, tag or commit on the
     hub; layout: of a published checkpoint, a name in LAYOUTS, None to recognise it; pickles: admit weights that are no
     safetensors (nothing that they hold is run); ema: the moving average where a file holds one, None as published
-    results do; convert: begin a diffusion model from an autoregressive one; local_files_only: nothing is downloaded (as
-    HF_HUB_OFFLINE=1); options: of transformers' from_pretrained, such as device_map, attn_implementation or
+    results do; convert: begin a diffusion model from an autoregressive one; condition: the class that a network with
+    classes (udlm-qm9) is told of, None: as it was saved, of a published one none; local_files_only: nothing is
+    downloaded (as HF_HUB_OFFLINE=1); options: of transformers' from_pretrained, such as device_map, attn_implementation or
     quantization_config.
 
     Raises:
@@ -56,7 +69,7 @@ def load(
     """
     if options.get("trust_remote_code"):
         raise ValueError("trust_remote_code=True: code of a checkpoint is never run here; leave it out.")
-    wishes = Wishes(_dtype(dtype), revision, layout, pickles, ema, local_files_only, options)
+    wishes = Wishes(_dtype(dtype), revision, layout, pickles, ema, local_files_only, condition, options)
     folder = find(name, wishes)
     if folder.is_dir():
         settle(folder)
@@ -66,7 +79,8 @@ def load(
         network.config.name_or_path = str(folder.resolve()) if Path(name).exists() else str(name)
         if not convert:
             network.name_or_path = network.config.name_or_path
-            remember(network, {"revision": revision, "layout": layout, "ema": ema, "pickles": pickles or None})
+            told = {"revision": revision, "layout": layout, "ema": ema, "pickles": pickles or None}
+            remember(network, {**told, "condition": condition})
     placed = getattr(network, "hf_device_map", None) or getattr(network, "is_quantized", False)
     return denoiser if device is None or placed else denoiser.on(denoiser.network.to(device))
 
@@ -148,6 +162,8 @@ def _load_adapter(folder: Path, card: Card | None, wishes: Wishes) -> Denoiser:
     beside = not Path(named).is_absolute() and (folder / named).is_dir()
     asked = {"pickles": wishes.pickles, "local_files_only": wishes.local_files_only, "dtype": wishes.dtype}
     told = {} if card is None else dict(card.base_options)
+    if wishes.condition is not None:
+        told["condition"] = wishes.condition
     base = load(folder / named if beside else named, **{**asked, **told}, **wishes.options)
     network = innermost(base.network)
     adapted = attach(network, folder).eval()
@@ -194,6 +210,7 @@ def _converted(folder: Path, wishes: Wishes) -> Denoiser:
     with quiet(folder):
         network, report = opener.from_pretrained(folder, **options)
     accept(report, folder, type(network).__name__, complete=False)
+    conditioned(network.config, wishes.condition)
     return converted(network.eval(), tokenizer)
 
 

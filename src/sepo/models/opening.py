@@ -14,6 +14,7 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from transformers import (
+    AutoConfig,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -48,6 +49,7 @@ class Wishes:
     pickles: bool = False
     ema: bool | None = None
     local_files_only: bool = False
+    condition: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -133,6 +135,9 @@ def open_network(folder: Path, family: Family, wishes: Wishes, complete: bool) -
         compare(folder, found, wanted, family.network.__name__)
     opener: Any = family.network or family.stock
     options = {**SAFE, "output_loading_info": True, **wishes.options}
+    if wishes.condition is not None:
+        described = family.config or AutoConfig
+        options["config"] = conditioned(described.from_pretrained(folder, **SAFE), wishes.condition)
     if wishes.dtype is not None:
         options["dtype"] = wishes.dtype
     try:
@@ -142,6 +147,22 @@ def open_network(folder: Path, family: Family, wishes: Wishes, complete: bool) -
         raise ValueError(f"{folder} cannot be opened: {str(error).strip()}") from error
     accept(report, folder, type(network).__name__, complete)
     return family.ready(network)
+
+
+def conditioned(config: Any, condition: int | None) -> Any:
+    """The configuration of a network that is told of a class; None: as it is.
+
+    Raises:
+        ValueError: the network knows no classes, or not this one.
+    """
+    if condition is None:
+        return config
+    described = config.to_dict()
+    if "condition" not in described:
+        raise ValueError(
+            f"condition={condition}: {type(config).__name__} is of a network without classes; leave it out."
+        )
+    return type(config).from_dict(described | {"condition": condition})
 
 
 def tokenizer_in(folder: Path) -> PreTrainedTokenizerBase | None:

@@ -1,6 +1,6 @@
 r"""The diffusion transformer of SEDD, MDLM and UDLM: one network, with the tensor names of their checkpoints.
 
-    c = silu(NoiseLevel(sigma));  for each block:  (sh1, sc1, g1, sh2, sc2, g2) = A c + a
+    c = silu(NoiseLevel(sigma)) [+ silu(class)];  for each block:  (sh1, sc1, g1, sh2, sc2, g2) = A c + a
     x <- x + g1 W_o attention(rotary(LN(x) (1 + sc1) + sh1));   x <- x + g2 MLP(LN(x) (1 + sc2) + sh2)
     logits = W (LN(x) (1 + sc) + sh) + b
 
@@ -31,7 +31,11 @@ Hidden = Float[Tensor, "batch length width"]
 
 
 class DiTConfig(PretrainedConfig):
-    """The defaults are SEDD-small and mdlm-owt: 169,627,218 parameters."""
+    """The defaults are SEDD-small and mdlm-owt: 169,627,218 parameters.
+
+    num_classes: that the network can be told of, 0: it has no table of classes; condition: the one that it is told of,
+    None: none, which is class `num_classes` of its table, as in its training.
+    """
 
     model_type = "sepo_dit"
 
@@ -45,12 +49,21 @@ class DiTConfig(PretrainedConfig):
         num_attention_heads: int = 12,
         dropout: float = 0.1,
         time_conditioning: bool = False,
+        num_classes: int = 0,
+        condition: int | None = None,
         **kwargs,
     ) -> None:
         if hidden_size % (2 * num_attention_heads):
             raise ValueError(
                 f"hidden_size={hidden_size} with {num_attention_heads} heads: rotary positions need heads of equal and "
                 "even width; make hidden_size a multiple of twice the number of heads."
+            )
+        if condition is not None and not 0 <= condition < num_classes + (num_classes > 0):
+            known = (
+                f"are 0 to {num_classes - 1}, and {num_classes} stands for none of them" if num_classes else "are none"
+            )
+            raise ValueError(
+                f"condition={condition}: the classes of this network {known}; choose one, or leave it out."
             )
         self.vocab_size = vocab_size
         self.length = length
@@ -60,6 +73,8 @@ class DiTConfig(PretrainedConfig):
         self.num_attention_heads = num_attention_heads
         self.dropout = dropout
         self.time_conditioning = time_conditioning
+        self.num_classes = num_classes
+        self.condition = condition
         super().__init__(**kwargs)
 
 
@@ -124,6 +139,18 @@ class TokenTable(nn.Module):
         return functional.embedding(tokens, self.embedding)
 
 
+class ClassTable(nn.Module):
+    """Class embeddings under the name that the published checkpoints use; the last row stands for no class."""
+
+    def __init__(self, classes: int, width: int) -> None:
+        super().__init__()
+        self.embedding_table = nn.Embedding(classes + 1, width)
+
+    def forward(self, condition: int | None) -> Float[Tensor, " width"]:
+        weight = self.embedding_table.weight
+        return weight[len(weight) - 1 if condition is None else condition]
+
+
 class DiT(PreTrainedModel):
     """xt -> logits. A network without time conditioning is given sigma = 0."""
 
@@ -136,6 +163,7 @@ class DiT(PreTrainedModel):
         super().__init__(config)
         self.vocab_embed = TokenTable(config.vocab_size, config.hidden_size)
         self.sigma_map = NoiseLevel(config.cond_dim)
+        self.cond_map = ClassTable(config.num_classes, config.cond_dim) if config.num_classes else None
         self.rotary_emb = RotaryTable(config.hidden_size // config.num_attention_heads)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.output_layer = Head(config)
@@ -155,6 +183,8 @@ class DiT(PreTrainedModel):
         if sigma is None or not self.config.time_conditioning:
             sigma = torch.zeros(len(xt), device=xt.device)
         condition = functional.silu(self.sigma_map(sigma))
+        if self.cond_map is not None:
+            condition = condition + functional.silu(self.cond_map(self.config.condition))
         x, place = self.vocab_embed(xt), torch.arange(xt.shape[1], device=xt.device).unsqueeze(0)
         if cache is not None:
             x, place = cache.computed(x), cache.computed(place.expand_as(xt))
@@ -177,6 +207,8 @@ class DiT(PreTrainedModel):
             nn.init.kaiming_uniform_(module.embedding, a=math.sqrt(5))
         elif isinstance(module, SilentLinear):
             silence(module)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
         elif isinstance(module, ScaleNorm):
             nn.init.ones_(module.weight)
         elif isinstance(module, nn.Linear):

@@ -30,6 +30,7 @@ def _from_shapes(shapes: Shapes, prefix: str) -> dict[str, int]:
     """The sizes that the tensors tell; heads by the length of the rotary table, half a head's width."""
     vocab, width = shapes[f"{prefix}vocab_embed.embedding"]
     half = shapes.get(f"{prefix}rotary_emb.inv_freq", (32,))[0]
+    classes = shapes.get(f"{prefix}cond_map.embedding_table.weight", (1,))[0] - 1
     blocks = {name.split("blocks.")[1].split(".")[0] for name in shapes if name.startswith(f"{prefix}blocks.")}
     return {
         "vocab_size": vocab,
@@ -37,6 +38,7 @@ def _from_shapes(shapes: Shapes, prefix: str) -> dict[str, int]:
         "cond_dim": shapes[f"{prefix}sigma_map.mlp.2.weight"][0],
         "num_hidden_layers": len(blocks),
         "num_attention_heads": width // (2 * half),
+        "num_classes": classes,
     }
 
 
@@ -141,6 +143,7 @@ def _flat(model_type: str):
             "n_heads": config.num_attention_heads,
             "dropout": config.dropout,
             "time_conditioning": config.time_conditioning,
+            **({"cfg": True, "cfg_num_classes": config.num_classes} if config.num_classes else {}),
         }
 
     return describe

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sepo.diffusion.denoiser import Denoiser
-from sepo.models.opening import Wishes, accept, quiet, tokenizer_in
+from sepo.models.opening import Wishes, accept, conditioned, quiet, tokenizer_in
 from sepo.models.published.decoders import DREAM, LLADA
 from sepo.models.published.dit_layouts import MDLM, MDLM_SEDD, SEDD, UDLM
 from sepo.models.published.dna import DRAKES, DRAKES_BARE, DRAKES_NETWORK
@@ -46,7 +46,7 @@ def open_published(source: Source, layout: Layout, wishes: Wishes) -> Denoiser:
     Raises:
         ValueError: the weights do not fit the network that the configuration describes; there is no average.
     """
-    config = _configured(source, layout)
+    config = conditioned(_configured(source, layout), wishes.condition)
     if source.hyper_parameters:
         config.hyper_parameters = dict(source.hyper_parameters)  # they go back into the file that it came in
     theirs = {layout.names.here(name): name for name in source.shapes}
