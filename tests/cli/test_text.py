@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from sepo.cli import main
+from sepo.models.language_model import both_ways
 from sepo.runs import RunFolder, read_metrics
 from tests.cli.conftest import SMALL, TOY
 from tests.training import toys
@@ -65,3 +67,26 @@ def test_a_dataset_without_prompts_is_told(bert, capsys):
     rows = write("rows.jsonl", [{"question": "the cat"}])
     assert main(["finetune", "--model", bert, "--reward", f"{TOY}:letters", "--dataset", rows, *SMALL]) == 1
     assert "columns ['question']; they need 'prompt'" in capsys.readouterr().err
+
+
+def test_a_cache_of_keys_and_values_computes_fewer_sites(capsys):
+    """A Llama of one layer, of which the cache is exact: the same texts from 6, 2, 6 and 2 of 6 sites."""
+    words = toys.tokenizer()
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    llama = LlamaForCausalLM(LlamaConfig(vocab_size=len(words), max_position_embeddings=16, **shape))
+    both_ways(llama).save_pretrained("llama")
+    words.save_pretrained("llama")
+    asked = ["sample", "llama", "--prompts", "the cat", "--num", "3", "--max_completion_length", "4"]
+    asked += ["--sampler", "confidence", "--sampler_kwargs.block_length", "2"]
+    assert main(asked) == 0
+    exact = capsys.readouterr()
+    assert "12 network evaluations (4 per sample)" in exact.err
+    assert main([*asked, "--sampler_kwargs.cache", "block"]) == 0
+    cached = capsys.readouterr()
+    assert cached.out == exact.out
+    assert "12 network evaluations (4 per sample, at 67% of the sites)" in cached.err
+    rows = write("rows.jsonl", [{"prompt": "the cat"}])
+    judged = ["evaluate", "llama", "--reward", f"{TOY}:letters", "--dataset", rows, "--num", "2", "--bound_draws", "0"]
+    judged += ["--max_completion_length", "4", *asked[8:], "--sampler_kwargs.cache", "prefix"]
+    assert main(judged) == 0
+    assert json.loads(capsys.readouterr().out)["share_of_sites"] == pytest.approx(18 / 24)

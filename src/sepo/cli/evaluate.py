@@ -133,6 +133,8 @@ def worth(policy: Denoiser, what: Evaluate, task: Task | None, tokenizer: Any) -
         found["rewards"] = judged.rewards
     found |= judged.metrics
     found["network_evaluations"] = judged.samples.evaluations
+    if judged.samples.share < 1:
+        found["share_of_sites"] = judged.samples.share
     if what.reference is not None:
         found["path_kl"] = path_kl(judged.samples, model_named(what.reference, best_device(what.device)))
     return found

@@ -33,7 +33,8 @@ class Sample:
             model without tokenizer they are rows with "tokens" and "free". null: no prompts.
         sampler: first_hitting, left_to_right, confidence (LLaDA, Dream), ancestral, tau_leaping, predictor_corrector
             (the gradient flow), remdm, gibbs or dplm; null: first_hitting for masks, ancestral for other processes.
-        sampler_kwargs: options of that sampler, as --sampler_kwargs.corrector_steps 2.
+        sampler_kwargs: options of that sampler, as --sampler_kwargs.corrector_steps 2; of confidence with blocks
+            --sampler_kwargs.cache block is faster and approximate.
         steps: network evaluations per sample at most (of the predictor); null: one site per step (first_hitting,
             left_to_right), 64 or 128 (others).
         seed: of all chance; the same seed draws the same samples, whatever the batch.
@@ -94,9 +95,10 @@ def run(words: Sequence[str]) -> int:
         write_samples(path, samples, task)
         say(f"Samples: [bold]{path}[/]")
     each = samples.evaluations / len(samples)
+    part = "" if samples.share == 1 else f", at {samples.share:.0%} of the sites"
     say(
         f"{len(samples)} samples in {seconds(samples.seconds)}, {samples.evaluations} network evaluations "
-        f"({each:.4g} per sample)"
+        f"({each:.4g} per sample{part})"
     )
     return 0
 

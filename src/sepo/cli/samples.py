@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,8 @@ SAMPLING = 7
 class Samples:
     """One entry per sample, and the rollouts, batch by batch. `columns` are those of the prompts' rows.
 
-    exact_density: whether the sampler's log-probabilities are those of its paths.
+    exact_density: whether the sampler's log-probabilities are those of its paths; share: of the sites that were
+    computed in the evaluations, the others were in a cache.
     """
 
     prompts: list[Any]
@@ -44,6 +45,7 @@ class Samples:
     evaluations: int
     seconds: float
     exact_density: bool = True
+    share: float = 1.0
 
     def __len__(self) -> int:
         return len(self.completions)
@@ -59,7 +61,7 @@ def draw_samples(
     policy: Denoiser, sampler: Sampler, prompts: Prompts, rows: Sequence[Row], seed: int, at_once: int = 256
 ) -> Samples:
     """One sample for each row. What a row gets depends on the seed and its place, not on `at_once`."""
-    before, started = policy.meter.evaluations, time.monotonic()
+    before, started = replace(policy.meter), time.monotonic()
     canvas, asked = prompts.canvas(rows), prompts.prompts(rows)
     completions: list[Any] = []
     ids: list[list[int]] = []
@@ -70,9 +72,10 @@ def draw_samples(
         rollouts.append(roll(sampler, policy, part, chance))
         completions += prompts.completions(rollouts[-1])
         ids += completion_ids(rollouts[-1])
-    spent, took = policy.meter.evaluations - before, time.monotonic() - started
-    exact = sampler.exact_density
-    return Samples(asked, as_messages(asked, completions), ids, columns_of(rows), rollouts, spent, took, exact)
+    spent, took = policy.meter.evaluations - before.evaluations, time.monotonic() - started
+    share = (policy.meter.sites - before.sites) / max(spent * canvas.tokens.shape[1], 1)
+    said, exact = as_messages(asked, completions), sampler.exact_density
+    return Samples(asked, said, ids, columns_of(rows), rollouts, spent, took, exact, share)
 
 
 def rows_for(rows: Sequence[Row] | None, number: int) -> list[Row]:
