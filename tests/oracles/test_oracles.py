@@ -83,6 +83,56 @@ def test_what_is_wrong_with_a_table_is_named(table, tmp_path) -> None:
         read_measurements(str(tmp_path / "missing.csv"))
 
 
+def told(tmp_path: Path, lines: list[str], name: str = "odd.csv", **columns: str | None) -> list[str]:
+    (tmp_path / name).write_text("\n".join(lines) + "\n")
+    return [str(each) for each in read_measurements(str(tmp_path / name), **columns).findings]  # type: ignore[arg-type]
+
+
+def test_odd_rows_are_named_as_a_spreadsheet_numbers_them(tmp_path) -> None:
+    lines = ["sequence,activity", "ACGT,1", "ACNT,2", "", "acga,3", "ACG,4", "ACGG,", ",5", "TTTT,6"]
+    assert told(tmp_path, lines) == [
+        "2 rows: letters outside the alphabet: row 3 'ACNT' ('N' at letter 3), row 8 (empty)",
+        "1 row: not measured: row 7 'activity' is empty",
+        "1 row: not of the commonest length, 4: row 6 'ACG' (3 letters)",
+    ]
+    kept = read_measurements(str(tmp_path / "odd.csv"))
+    assert kept.rows.tolist() == [2, 5, 9] and kept.activity.tolist() == [1, 3, 6]
+    assert kept.chosen(torch.tensor([2])).rows.tolist() == [9]
+
+
+def test_many_odd_rows_are_counted_and_the_first_named(tmp_path) -> None:
+    [said] = told(tmp_path, ["sequence,activity", "ACGT,1", *["NNNN,1"] * 9])
+    assert said.startswith("9 rows: letters outside the alphabet: row 3 'NNNN'") and said.endswith("and 4 more")
+
+
+def test_repeated_sequences_are_kept_and_named_with_what_they_repeat(tmp_path) -> None:
+    lines = ["sequence,activity,chrom", "ACGT,1,c1", "ACGT,2,c1", "GGGG,1,c1", "ACGT,3,c2", "GGGG,1,c2"]
+    said = told(tmp_path, lines, group="chrom")
+    assert said[0] == "1 row: repeats a sequence of its group: row 3 as row 2, 'ACGT'"
+    assert said[1].startswith("2 rows: repeats a sequence outside its group, so that an oracle may be tested on")
+    assert said[1].endswith("row 5 as row 2, 'ACGT', row 6 as row 4, 'GGGG'")
+    assert len(read_measurements(str(tmp_path / "odd.csv"), group="chrom")) == 5
+    assert "outside its group" in told(tmp_path, ["sequence,activity", "ACGT,1", "ACGT,2"], "without.csv")[0]
+
+
+def test_records_of_fasta_are_counted_from_one_and_leading_blank_lines_count(tmp_path) -> None:
+    records = [">a activity=1", "ACGT", ">b activity=2", "ACNN"]
+    assert told(tmp_path, records, "odd.fasta") == [
+        "1 record: letters outside the alphabet: record 2 'ACNN' ('N' at letter 3)"
+    ]
+    assert told(tmp_path, ["", "", "sequence,activity", "ACGT,1", "ACNT,2"], "c.csv")[0].count("row 5 'ACNT'") == 1
+
+
+def test_cells_that_are_no_number_are_named(tmp_path) -> None:
+    for value in ("high", "inf", "1;2"):
+        with pytest.raises(ValueError, match=rf"no number: 1 row: no number: row 3 '{value}'\. Give numbers, or leave"):
+            told(tmp_path, ["sequence,activity", "ACGT,1", f"ACGA,{value}"], f"{value[0]}.csv")
+    with pytest.raises(ValueError, match=r"ragged.csv cannot be read as a table: .* line 3, saw 3"):
+        told(tmp_path, ["sequence,activity", "ACGT,1", "ACGA,2,3"], "ragged.csv")
+    with pytest.raises(ValueError, match=r"a number under 'activity': 1 row: letters .*row 2 'ACNT'"):
+        told(tmp_path, ["sequence,activity", "ACNT,1"], "none.csv")
+
+
 def test_no_group_is_seen_by_two_oracles(measured) -> None:
     split = split_by_group(measured.groups)
     seen = [{measured.groups[row] for row in part.tolist()} for part in (split.reward, split.judge, split.unseen)]

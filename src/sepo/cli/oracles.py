@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from typing import Any
 
@@ -76,7 +76,7 @@ def _mark(measured: Measurements, rows: Tensor, name: str) -> str:
 
 def _of_second(measured: Measurements) -> Measurements:
     assert measured.second is not None
-    return Measurements(measured.alphabet, measured.tokens, measured.second, None, measured.groups, measured.dropped)
+    return replace(measured, activity=measured.second, second=None)
 
 
 def _progress(number: int, members: int):

@@ -25,7 +25,11 @@ FORMS = (
 
 
 def oracle_named(
-    name: str, letters: str, timeout: float | int | None = 600, doubt: float = 0.0, device: torch.device | str | None = None
+    name: str,
+    letters: str,
+    timeout: float | int | None = 600,
+    doubt: float = 0.0,
+    device: torch.device | str | None = None,
 ) -> Oracle:
     """letters: of the tokens; timeout: seconds, of a command; doubt: of a folder's ensemble; device: of a checkpoint.
 

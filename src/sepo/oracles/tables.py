@@ -1,0 +1,131 @@
+"""Tables as somebody keeps them, and which of their rows can be used. Row numbers are those of a spreadsheet."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sepo.oracles.alphabet import Alphabet
+from sepo.oracles.findings import SHOWN, Finding, Numbering, clipped, finding, strange_letter
+
+
+def pandas() -> Any:
+    try:
+        import pandas
+    except ImportError as error:
+        raise ValueError("Tables of measured sequences need pandas: pip install 'sepo[design]'.") from error
+    return pandas
+
+
+def read_table(path: Path) -> tuple[Any, Numbering]:
+    """A data frame, and how its rows are called: below a header the first is row 2; of FASTA it is record 1.
+
+    Raises:
+        ValueError: the file is not there, or is none of csv, tsv, parquet and fasta.
+    """
+    pd = pandas()
+    if not path.is_file():
+        raise ValueError(f"{path} is not there: give a table of measured sequences (csv, tsv, parquet or fasta).")
+    name = path.name.removesuffix(".gz")
+    try:
+        if name.endswith(".parquet"):
+            return pd.read_parquet(path), Numbering(first=1)
+        if name.endswith((".fasta", ".fa")):
+            return pd.DataFrame(_fasta(path)), Numbering("record", 1)
+        with _opened(path) as file:
+            blank = sum(1 for _ in itertools.takewhile(lambda line: not line.strip(), file))
+        separator = "\t" if name.endswith((".tsv", ".txt")) else ","
+        table = pd.read_csv(path, sep=separator, low_memory=False, skiprows=blank, skip_blank_lines=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as a table: {' '.join(str(error).split())}.") from error
+    return table[table.notna().any(axis=1)], Numbering(first=blank + 2)
+
+
+def numbers_in(table: Any, name: str, path: str, how: Numbering) -> Any:
+    """A column as numbers, NaN where nothing stands.
+
+    Raises:
+        ValueError: something stands there that is no finite number.
+    """
+    pd = pandas()
+    column = table[name]
+    numbers = pd.to_numeric(column, errors="coerce")
+    empty = column.isna() | (column.astype(str).str.strip() == "")
+    wrong = (numbers.isna() & ~empty) | numbers.abs().eq(float("inf"))
+    if wrong.any():
+        values = [clipped(str(value)) for value in column[wrong]]
+        said = finding("no number", list(column.index[wrong]), values, how)
+        raise ValueError(
+            f"{path}: the column {name!r} holds something that is no number: {said}. Give numbers, or leave the cell "
+            "empty where nothing was measured."
+        )
+    return numbers.astype(float)
+
+
+@dataclass(frozen=True, eq=False)
+class Sorted:
+    """kept: marks the rows that can be used; findings: the others, by reason."""
+
+    kept: Any
+    findings: tuple[Finding, ...]
+
+
+def sort_rows(words: Any, numbers: dict[str, Any], letters: Alphabet, how: Numbering) -> Sorted:
+    """Those of known letters, measured in all columns of `numbers`, of the commonest length; and the others."""
+    known = words.map(letters.knows).astype(bool)
+    measured = known & True
+    for column in numbers.values():
+        measured &= column.notna()
+    lengths = words[measured].str.len()
+    commonest = int(lengths.mode()[0]) if len(lengths) else 0
+    kept = measured & (words.str.len() == commonest)
+    lacking = [
+        ", ".join(f"{name!r} is empty" for name, column in numbers.items() if column.isna()[place])
+        for place in list(words.index[known & ~measured])[:SHOWN]
+    ]
+    strange = [strange_letter(word, letters.letters) for word in words[~known][:SHOWN]]
+    other = [f"{clipped(word)} ({len(word)} letters)" for word in words[measured & ~kept][:SHOWN]]
+    found = (
+        finding("letters outside the alphabet", list(words.index[~known]), strange, how),
+        finding("not measured", list(words.index[known & ~measured]), lacking, how),
+        finding(f"not of the commonest length, {commonest}", list(words.index[measured & ~kept]), other, how),
+    )
+    return Sorted(kept, tuple(each for each in found if each is not None))
+
+
+def repeated(words: Any, groups: Sequence[str], how: Numbering) -> Iterator[Finding]:
+    """Sequences that stand there more than once, which are used as often: in one group, or so that they may part."""
+    first: dict[str, tuple[int, str]] = {}
+    together: list[tuple[int, str]] = []
+    apart: list[tuple[int, str]] = []
+    for (place, word), group in zip(words.items(), groups, strict=True):
+        before, its_group = first.setdefault(word, (place, group))
+        if before != place:
+            said = f"as {how.unit} {how.of(int(before))}, {clipped(word)}"
+            (together if group and group == its_group else apart).append((place, said))
+    problems = {
+        "repeats a sequence of its group": together,
+        "repeats a sequence outside its group, so that an oracle may be tested on what it has seen": apart,
+    }
+    for problem, rows in problems.items():
+        told = finding(problem, [place for place, _ in rows], [said for _, said in rows], how, left_out=False)
+        if told is not None:
+            yield told
+
+
+def _opened(path: Path) -> Any:
+    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8")
+
+
+def _fasta(path: Path) -> Iterator[dict[str, str]]:
+    """One row per record: its sequence, and what the header says as name=value."""
+    with _opened(path) as file:
+        records = file.read().split(">")[1:]
+    for record in records:
+        header, _, sequence = record.partition("\n")
+        said = dict(word.split("=", 1) for word in header.split() if "=" in word)
+        yield {"id": header.split()[0] if header.split() else "", **said, "sequence": "".join(sequence.split())}
