@@ -61,8 +61,8 @@ def load(
     safetensors (nothing that they hold is run); ema: the moving average where a file holds one, None as published
     results do; convert: begin a diffusion model from an autoregressive one; condition: the class that a network with
     classes (udlm-qm9) is told of, None: as it was saved, of a published one none; local_files_only: nothing is
-    downloaded (as HF_HUB_OFFLINE=1); options: of transformers' from_pretrained, such as device_map, attn_implementation or
-    quantization_config.
+    downloaded (as HF_HUB_OFFLINE=1); options: of transformers' from_pretrained, such as device_map,
+    attn_implementation or quantization_config.
 
     Raises:
         ValueError: nothing that can be loaded is there, or what is there does not fit together.

@@ -59,11 +59,9 @@ class DiTConfig(PretrainedConfig):
                 "even width; make hidden_size a multiple of twice the number of heads."
             )
         if condition is not None and not 0 <= condition < num_classes + (num_classes > 0):
-            known = (
-                f"are 0 to {num_classes - 1}, and {num_classes} stands for none of them" if num_classes else "are none"
-            )
+            known = f"0 to {num_classes - 1}, and {num_classes} stands for none of them" if num_classes else "none"
             raise ValueError(
-                f"condition={condition}: the classes of this network {known}; choose one, or leave it out."
+                f"condition={condition}: the classes of this network are {known}; choose one, or leave it out."
             )
         self.vocab_size = vocab_size
         self.length = length
