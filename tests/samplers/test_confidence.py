@@ -25,7 +25,7 @@ from sepo.evaluation.worlds import (
 from sepo.ops import Chance
 from sepo.samplers import Confidence, roll
 from sepo.samplers.confidence import RULES
-from tests.samplers.enumerated import confidence_law
+from tests.samplers.enumerated import confidence_law, tempered
 from tests.worlds import DEEP, SMALL, Written, deviations
 
 OF_STATE = [rule for rule in RULES if rule != "low_confidence"]
@@ -219,6 +219,42 @@ def test_temperature_zero_is_deterministic_and_takes_the_likeliest(rule: str) ->
         assert probabilities(policy, state.unsqueeze(0))[0, site].argmax() == path.x0[0, site]
 
 
+OTHERWISE = (
+    *(("entropy", 1.0, 0.7), ("max_prob", 0.3, 1.0), ("max_prob", 1.0, 0.7)),
+    *(("low_confidence", 0.3, 1.0), ("low_confidence", 1.0, 0.7), ("low_confidence", 2.0, 0.8)),
+)
+"""Where the order of the sites changes in the world below."""
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(0.3, 1.0), (1.0, 0.7), (2.0, 0.8)])
+@pytest.mark.parametrize("rule", RULES)
+def test_the_rule_looks_at_the_posterior_or_as_dreams_code_at_what_is_drawn_from(
+    rule: str, temperature: float, top_p: float
+) -> None:
+    """Two enumerated laws; 8,000 draws follow the one that was asked for."""
+    policy, cut = random_table(SMALL, seed=6, spread=0.7), tempered(temperature, top_p)
+    laws = {
+        "posterior": confidence_law(policy, SMALL, rule, cut=cut),
+        "tempered": confidence_law(policy, SMALL, rule, cut=cut, seen=cut),
+    }
+    if (rule, temperature, top_p) in OTHERWISE:
+        assert float(total_variation(*laws.values())) > 0.15  # the test can tell them apart
+    for confidence, law in laws.items():
+        assert law.sum().item() == pytest.approx(1)
+        sampler = Confidence(rule=rule, temperature=temperature, top_p=top_p, confidence=confidence)
+        found = drawn(sampler, policy, Canvas.blank(8000, 3)).x0
+        share = torch.bincount(SMALL.index(found), minlength=len(law)) / 8000
+        assert float(total_variation(share.double(), law)) < 0.04
+        assert not sampler.exact_density
+
+
+def test_at_temperature_one_with_all_tokens_both_are_the_same() -> None:
+    sampler = Confidence(confidence="tempered")
+    assert sampler.exact_density
+    first, second = (drawn(each, random_table(SMALL, seed=6), Canvas.blank(50, 3)) for each in (sampler, Confidence()))
+    assert torch.equal(first.x0, second.x0) and torch.equal(first.order, second.order)
+
+
 def test_a_temperature_tempers_the_tokens_and_not_the_confidence() -> None:
     policy = random_table(SMALL, seed=8)
     hot, plain = (drawn(Confidence(temperature=t), policy, Canvas.blank(4000, 3)) for t in (3.0, 1.0))
@@ -266,6 +302,7 @@ def test_rows_take_steps_of_their_own() -> None:
         ({"block_length": 0}, "block_length=0.*or None"),
         ({"temperature": -1.0}, "temperature=-1.0: must be 0 or more"),
         ({"temperature": float("nan")}, "temperature=nan"),
+        ({"confidence": "dream"}, "confidence='dream': choose one of posterior, tempered"),
         ({"top_p": 0.0}, "top_p=0.0: must be above 0"),
         ({"rule_temperature": -0.5}, "rule_temperature=-0.5: must be 0 or more"),
     ],

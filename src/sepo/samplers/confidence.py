@@ -1,6 +1,7 @@
 r"""Confidence decoding: at each state the network's own certainty says which masks are filled next.
 
-With p the posterior of a masked site, neither tempered nor cut, the sites come first at which
+With p the posterior of a masked site, neither tempered nor cut, or (`confidence="tempered"`, as Dream's own code) the
+law that the token is drawn from, after temperature and top_p, the sites come first at which
 
     entropy          - sum_v p_v log p_v is least                  Dream's entropy
     margin           the two likeliest tokens differ most          Dream's topk_margin
@@ -58,6 +59,8 @@ OF_STATE: dict[str, Callable[[Laws], PerSite]] = {
 """Rules that look at the state alone: the confidence in a site, from its log-probabilities."""
 
 RULES = (*OF_STATE, "low_confidence")
+LOOKED_AT = ("posterior", "tempered")
+"""What a rule looks at: what the network says, as LLaDA's code does, or what is drawn from, as Dream's does."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,8 @@ class Confidence:
     steps: None: one site per step; fewer fill several sites together, in even numbers. block_length: free sites of a
     row that are done before the next ones are looked at, from left to right; the steps are shared out among these
     blocks. temperature, top_p: of the tokens, temperature 0 takes the likeliest. rule_temperature: above 0 the sites
-    are drawn from softmax(confidence / rule_temperature) without replacement (Dream's alg_temp).
+    are drawn from softmax(confidence / rule_temperature) without replacement (Dream's alg_temp). confidence: what the
+    rule looks at, "posterior" or "tempered"; at temperature 0 the latter is cut by top_p and not tempered.
 
     cache: "prefix" or "block" computes less in all but the first evaluation of a block, and approximately
     (`sepo.samplers.caching`); refresh: evaluations after which all is computed anew, None: at the next block.
@@ -79,6 +83,7 @@ class Confidence:
     temperature: float = 1.0
     top_p: float = 1.0
     rule_temperature: float = 0.0
+    confidence: str = "posterior"
     cache: str | None = None
     refresh: int | None = None
     revisits = False
@@ -102,7 +107,8 @@ class Confidence:
             raise ValueError(
                 f"rule_temperature={self.rule_temperature}: must be 0 or more; 0 takes the most certain sites."
             )
-
+        if self.confidence not in LOOKED_AT:
+            raise ValueError(f"confidence={self.confidence!r}: choose one of {', '.join(LOOKED_AT)}.")
         if self.cache is not None and self.cache not in KEEP:
             raise ValueError(f"cache={self.cache!r}: choose one of {', '.join(KEEP)}, or None for exact laws.")
         if self.refresh is not None and (self.refresh < 1 or self.cache is None):
@@ -183,11 +189,12 @@ class Confidence:
     ) -> tuple[Int[Tensor, "rows number"], Int[Tensor, "rows number"], Float[Tensor, "rows number"]]:
         """Which sites are filled, best first, with which tokens, and the log-probabilities of these."""
         of_tokens, of_sites = uniform.unbind(1)
+        seen = self._tempered(law) if self.confidence == "tempered" else law
         if self.rule in OF_STATE:
-            chosen = self._best(OF_STATE[self.rule](law), waiting, of_sites)[:, :number]
+            chosen = self._best(OF_STATE[self.rule](seen), waiting, of_sites)[:, :number]
             return chosen, *self._draw(rows(law, chosen), rows(of_tokens, chosen))
         tokens, log_prob = self._draw(law, of_tokens)
-        chosen = self._best(pick(law, tokens).exp(), waiting, of_sites)[:, :number]
+        chosen = self._best(pick(seen, tokens).exp(), waiting, of_sites)[:, :number]
         return chosen, rows(tokens, chosen), rows(log_prob, chosen)
 
     def _best(self, confidence: PerSite, waiting: Bool[Tensor, "rows sites"], uniform: PerSite) -> Tensor:
@@ -200,12 +207,15 @@ class Confidence:
         if self.temperature == 0:
             tokens = law.argmax(-1)
             return tokens, 0 * pick(law, tokens)  # certain, but NaN where the network's numbers are
-        if self.temperature != 1:
-            law = (law / self.temperature).log_softmax(-1)
-        if self.top_p < 1:
-            law = nucleus(law, self.top_p)
+        law = self._tempered(law)
         tokens = draw(law.exp(), uniform)
         return tokens, pick(law, tokens)
+
+    def _tempered(self, law: Laws) -> Laws:
+        """What tokens are drawn from, but for temperature 0, which takes the likeliest of it."""
+        if self.temperature not in (0, 1):
+            law = (law / self.temperature).log_softmax(-1)
+        return nucleus(law, self.top_p) if self.top_p < 1 else law
 
 
 def nucleus(law: Laws, top_p: float) -> Laws:
