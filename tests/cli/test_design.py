@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,8 +41,12 @@ def test_designs_are_made_ranked_and_described(table, capsys):
     assert again.alphabet.decode(again.tokens) == [row["sequence"] for row in rows]
     summary = json.loads(Path("out/summary.json").read_text())
     assert {"activity", "activity_before", "path_kl", "oracle_judge_unseen", "kmer_3", "second_share"} <= summary.keys()
+    times = [summary[f"{stage}_seconds"] for stage in ("oracles", "pretrain", "finetune", "designs")]
+    assert all(took > 0 for took in times)
     report = Path("out/report.html").read_text()
-    assert "How far the oracles can be trusted" in report and "1 rows: letters outside the alphabet" in report
+    assert "How far the oracles can be trusted" in report and "Wall time" in report
+    odd = "1 row: letters outside the alphabet: row 202"
+    assert odd in report and odd in capsys.readouterr().err
     assert load("out/tuned").length == LENGTH
 
 
@@ -53,6 +58,41 @@ def test_what_is_complete_is_kept_and_the_rest_is_made_again(table, capsys):
     assert main(["design", table, *COLUMNS, *SMALL, "--finetune.beta", "0.5"]) == 0
     changed = {path.parts[1] for path, before in made.items() if path.stat().st_mtime_ns != before}
     assert changed == {"tuned"}
+
+
+ORACLES = """\
+import sys
+
+def judge(words):
+    open("asked.txt", "a").write(f"{len(words)}\\n")
+    return [float(word.count("TA")) for word in words]
+
+if __name__ == "__main__":
+    for record in open(sys.argv[1]).read().split(">")[1:]:
+        print("".join(record.split()[1:]).count("T"))
+"""
+
+
+@pytest.mark.slow
+def test_every_oracle_can_be_ones_own(table, capsys):
+    Path("mine.py").write_text(ORACLES)
+    mine = ["--reward_oracle", f"{sys.executable} mine.py {{fasta}}", "--judge_oracle", "mine.py:judge"]
+    words = [*SMALL, "--sequence", "seq", "--activity", "act", "--group", "chrom", *mine]
+    assert main(["design", table, *words]) == 0
+    with open("out/designs.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert all(float(row["reward"]) == row["sequence"].count("T") for row in rows)
+    assert all(float(row["judge"]) == row["sequence"].count("TA") for row in rows)
+    assert "doubt" not in rows[0] and not list(Path("out/oracles").rglob("*.safetensors"))
+    summary = json.loads(Path("out/summary.json").read_text())
+    assert summary["oracle_judge_unseen"] > 0.9  # the table's activity is that number, with noise
+    asked, made = Path("asked.txt").read_text(), Path("out/tuned/model.safetensors").stat().st_mtime_ns
+    assert main(["design", table, *words]) == 0
+    assert Path("out/tuned/model.safetensors").stat().st_mtime_ns == made
+    assert Path("asked.txt").read_text().count("\n") < 2 * asked.count("\n")  # its test was kept
+    Path("mine.py").write_text(ORACLES.replace('"TA"', '"TT"'))
+    assert main(["design", table, *words]) == 0
+    assert Path("out/tuned/model.safetensors").stat().st_mtime_ns != made
 
 
 def test_a_generator_of_ones_own_is_taken(table, capsys):
@@ -70,9 +110,15 @@ def test_a_generator_of_ones_own_is_taken(table, capsys):
         (("table.csv",), "no column 'sequence'"),
         (("table.csv", *COLUMNS, "--reward_groups", "c0"), "all three parts"),
         (("table.csv", *COLUMNS, "--num", "0"), "num=0"),
+        (("table.csv", *COLUMNS, "--reward_oracle", "a:b", "--judge_oracle", "a:b"), "what is rewarded cannot judge"),
+        (("table.csv", *COLUMNS, "--judge_oracle", "nothing"), "'nothing' names no oracle"),
+        (("table.csv", *COLUMNS, "--judge_oracle", "nobody --at home"), "'nobody' cannot be started"),
+        (("few.csv",), "only 3 sequences can be used (rows 2, 3, 5), and 30 are the least"),
+        (("few.csv",), "row 4 'ACGN' ('N' at letter 4)"),
     ],
 )
 def test_a_mistake_is_told(table, words, told, capsys):
+    Path("few.csv").write_text("sequence,activity\nACGT,1\nACGA,2\nACGN,2\nACGC,3\n")
     assert main(["design", *words]) in (1, 2)
     shown = capsys.readouterr().err
     assert told in shown and "Traceback" not in shown

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,6 +45,42 @@ def prepare() -> None:
     warnings.simplefilter("ignore")
 
 
+def bar(counted: str) -> Progress:
+    """A bar that vanishes when it is done; counted: how far it is, as rich writes it."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(24),
+        TextColumn(counted),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[news]}"),
+    )
+    return Progress(*columns, console=CONSOLE, transient=True)
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Callable[[float, str], None]]:
+    """Yields told(done of total, news), which moves a bar with the time that is left; without a terminal, ten lines."""
+    started, last = time.monotonic(), 0
+    shown = bar("{task.percentage:.0f} %")
+    task = shown.add_task(title, total=total, news="") if CONSOLE.is_terminal else None
+
+    def told(done: float, news: str) -> None:
+        nonlocal last
+        if task is not None:
+            shown.update(task, completed=done, news=escape(news))
+        elif int(done * LINES / total) > last and done < total:
+            last = int(done * LINES / total)
+            left = (time.monotonic() - started) * (total - done) / done
+            say(f"{title}: {done / total:.0%}, about {seconds(left)} left{f'; {news}' if news else ''}")
+
+    if task is not None:
+        shown.start()
+    try:
+        yield told
+    finally:
+        shown.stop()
+
+
 class ShowProgress(TrainerCallback):
     """A bar with the time that is left and the metrics named; without a terminal, ten lines in all."""
 
@@ -52,14 +88,7 @@ class ShowProgress(TrainerCallback):
         self.title, self.metrics = title, metrics
         self.latest: dict[str, float] = {}
         self.started = time.monotonic()
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(24),
-            TextColumn("{task.completed}/{task.total}"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[news]}"),
-        )
-        self.bar = Progress(*columns, console=CONSOLE, transient=True)
+        self.bar = bar("{task.completed}/{task.total}")
         self.task: TaskID | None = None
 
     @contextmanager

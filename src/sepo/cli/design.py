@@ -2,18 +2,23 @@
 
 Four stages, each in a folder of its own and each kept where it is complete with the same settings:
 
-    oracles      one that rewards, one that judges, fitted to different groups (and one of a second assay)
-    generator    sepo pretrain --task measured
+    oracles      one that rewards, one that judges, fitted to different groups (and one of a second assay), or your own
+    generator    sepo pretrain --task measured, or your own
     tuned        sepo finetune --task measured --model generator
     designs      samples of the tuned generator, ranked: designs.csv, designs.fasta, report.html, summary.json
 """
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+import yaml
+from rich.markup import escape
 
 from sepo.cli import finetune, pretrain
 from sepo.cli.console import INTERRUPTED, prepare, say
@@ -21,7 +26,7 @@ from sepo.cli.design_options import Design
 from sepo.cli.designs import report, write_designs
 from sepo.cli.errors import UsageError
 from sepo.cli.grammar import Grammar, Group
-from sepo.cli.oracles import Quality, fit_oracles
+from sepo.cli.oracles import Quality, fit_oracles, marks_of
 from sepo.cli.parsing import parse
 from sepo.models import load
 from sepo.runs import RunFolder, read_config, read_summary, write_summary
@@ -30,6 +35,7 @@ from sepo.tasks import Measured
 
 COLUMNS = ("alphabet", "sequence", "activity", "second", "group", "hidden_size", "stacks", "doubt")
 """Options that the task has too."""
+OUTSIDE = ("reward_oracle", "judge_oracle", "second_oracle")
 PRETRAIN = {
     "max_steps": 4000,
     "per_device_train_batch_size": 128,
@@ -70,13 +76,16 @@ def run(words: Sequence[str]) -> int:
         raise UsageError(f"There is no table: name it. Usage: {GRAMMAR.usage}")
     prepare()
     task = task_of(what)
+    for finding in task.measured.findings:
+        say(f"  [yellow]{escape(str(finding))}[/]{'' if finding.left_out else ' (used all the same)'}")
     qualities = fit_oracles(what, task.measured)
     if not pretrained(what) or not finetuned(what):
         return INTERRUPTED
-    tuned = load(what.folder / "tuned")
-    designs = write_designs(what, task, tuned)
-    summary = read_summary(RunFolder(what.folder / "tuned"))
-    write_summary(RunFolder(what.folder), _summary(qualities, summary))
+    started = time.monotonic()
+    designs = write_designs(what, task, load(what.folder / "tuned"))
+    tuned = read_summary(RunFolder(what.folder / "tuned"))
+    summary = _summary(what, qualities, tuned, round(time.monotonic() - started, 1))
+    write_summary(RunFolder(what.folder), summary)
     say(f"Designs: [bold]{designs}[/]")
     say(f"Report: [bold]{report(what, task, qualities, summary)}[/]")
     return 0
@@ -87,7 +96,9 @@ def task_of(what: Design) -> Measured:
 
 
 def _columns(what: Design) -> dict[str, Any]:
-    return {name: getattr(what, name) for name in COLUMNS}
+    """Options of the task that were given here."""
+    given = {name: getattr(what, name) for name in (*COLUMNS, *OUTSIDE)}
+    return {**given, "oracle_timeout": what.oracle_timeout} if what.outside else given
 
 
 def pretrained(what: Design) -> bool:
@@ -117,8 +128,14 @@ def finetuned(what: Design) -> bool:
 
 def _marks(what: Design, generator: str) -> dict[str, str]:
     """What tells the oracles and the generator that fine-tuning rests on from any others."""
-    files = [*sorted((what.folder / "oracles").rglob("*.safetensors")), *sorted(Path(generator).glob("*.safetensors"))]
-    return {f"{path.parent.parent.name}/{path.parent.name}": sha256(path.read_bytes()).hexdigest() for path in files}
+    fitted = [
+        path
+        for path in sorted((what.folder / "oracles").rglob("*.safetensors"))
+        if path.parent.parent.name not in what.outside
+    ]
+    files = [*fitted, *sorted(Path(generator).glob("*.safetensors"))]
+    marks = {f"{path.parent.parent.name}/{path.parent.name}": sha256(path.read_bytes()).hexdigest() for path in files}
+    return {**marks, **{path: mark for named in what.outside.values() for path, mark in marks_of(named).items()}}
 
 
 def _kept(folder: Path, recipe: Any) -> bool:
@@ -139,10 +156,27 @@ def in_words(options: Mapping[str, Any], prefix: str = "") -> list[str]:
         if isinstance(value, Mapping):
             words += in_words(value, f"{prefix}{name}.")
         elif value is not None:
-            words += [f"--{prefix}{name}", str(value)]
+            words += [f"--{prefix}{name}", _in_word(value) if prefix else str(value)]
     return words
 
 
-def _summary(qualities: Mapping[str, Quality], tuned: Mapping[str, Any]) -> dict[str, Any]:
-    correlations = {f"oracle_{name}_unseen": each.unseen for name, each in qualities.items()}
-    return {**correlations, **{name: value for name, value in tuned.items() if name != "rests_on"}}
+def _in_word(value: Any) -> str:
+    """A value behind a dotted option, which is read as YAML: text that would be read as something else is quoted."""
+    try:
+        same = not isinstance(value, str) or yaml.safe_load(value) == value
+    except yaml.YAMLError:
+        same = False
+    return str(value) if same else json.dumps(value)
+
+
+def _summary(
+    what: Design, qualities: Mapping[str, Quality], tuned: Mapping[str, Any], designing: float
+) -> dict[str, Any]:
+    """The figures of fine-tuning, what the oracles are worth, and how long each stage took, when it was made."""
+    worth = {f"oracle_{name}_unseen": each.unseen for name, each in qualities.items() if each.unseen is not None}
+    took: dict[str, Any] = {"oracles_seconds": sum(each.seconds or 0.0 for each in qualities.values())}
+    generator = RunFolder(what.folder / "generator")
+    if what.generator is None and generator.summary.is_file():
+        took["pretrain_seconds"] = read_summary(generator).get("pretrain_seconds")
+    kept = {name: value for name, value in tuned.items() if name != "rests_on"}
+    return {**worth, **kept, **took, "designs_seconds": designing}

@@ -33,6 +33,13 @@ class Design:
         pretrain: options of `sepo pretrain`, such as --pretrain.max_steps 2000.
         finetune: options of `sepo finetune`, such as --finetune.beta 0.05.
         generator: folder of a generator of your own, in place of the one that would be trained.
+        reward_oracle: an oracle of your own, in place of the one that would be fitted: package.module:function or
+            file.py:function, of a list of sequences; a command line, which reads FASTA from standard input or from
+            {fasta} and prints a number per line; a .ckpt of gReLU with :COLUMN; or a folder such as
+            runs/design/oracles/reward.
+        judge_oracle: the same for the oracle that judges.
+        second_oracle: the same for the oracle that is reported beside it, with or without a column of a second assay.
+        oracle_timeout: seconds that a command may take.
     """
 
     data: str | None = None
@@ -55,11 +62,26 @@ class Design:
     pretrain: dict[str, Any] | None = None
     finetune: dict[str, Any] | None = None
     generator: str | None = None
+    reward_oracle: str | None = None
+    judge_oracle: str | None = None
+    second_oracle: str | None = None
+    oracle_timeout: float = 600.0
 
     def __post_init__(self) -> None:
         for name in ("num", "members", "epochs", "hidden_size", "stacks"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1.")
+        if self.reward_oracle is not None and self.reward_oracle == self.judge_oracle:
+            raise ValueError(
+                f"reward_oracle and judge_oracle are both {self.reward_oracle!r}: what is rewarded cannot judge. Name "
+                "another, or leave one out: it is then fitted to the table."
+            )
+
+    @property
+    def outside(self) -> dict[str, str]:
+        """The oracles of one's own, by what they are for."""
+        named = {"reward": self.reward_oracle, "judge": self.judge_oracle, "other": self.second_oracle}
+        return {name: each for name, each in named.items() if each is not None}
 
     @property
     def folder(self) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sepo.cli.console import CONSOLE
+from sepo.cli.console import CONSOLE, seconds
 from sepo.cli.design_options import Design
 from sepo.cli.oracles import Quality
 from sepo.cli.samples import draw_samples, rows_for
 from sepo.diffusion.denoiser import Denoiser
 from sepo.evaluation.sequences import nearest_distance
+from sepo.oracles import Ensemble
+from sepo.oracles.findings import Finding
 from sepo.oracles.measurements import write_fasta
 from sepo.runs import (
     Chart,
@@ -55,9 +57,11 @@ def designed(asked: Design, task: Measured, policy: Denoiser) -> Designs:
     rows = rows_for(None, DRAWN * asked.num)
     samples = draw_samples(policy, FirstHitting(), Unconditional(policy.length), rows, asked.seed)
     tokens = torch.from_numpy(samples.tokens).unique(dim=0)
-    columns = {"reward": task.oracle("reward")(tokens), "judge": task.oracle("judge")(tokens)}
-    columns["doubt"] = task.oracle("reward").spread(tokens)
-    if task.second is not None:
+    reward = task.oracle("reward")
+    columns = {"reward": reward(tokens), "judge": task.oracle("judge")(tokens)}
+    if isinstance(reward, Ensemble):
+        columns["doubt"] = reward.spread(tokens)
+    if task.has_other:
         columns["other"] = task.oracle("other")(tokens)
     columns["nearest_distance"] = nearest_distance(tokens, task.measured.tokens)
     best = columns["reward"].argsort(descending=True)[: asked.num]
@@ -88,14 +92,15 @@ def report(asked: Design, task: Measured, qualities: Mapping[str, Quality], summ
     """report.html: what the judge says before and after, how far the oracles can be trusted, the best designs."""
     with open(asked.folder / "designs.csv", encoding="utf-8", newline="") as file:
         head, *rows = list(csv.reader(file))
-    left_out = task.measured.dropped
     figures = [
         Figure("activity, by the judge", summary["activity"], summary.get("activity_before")),
         Figure("path KL", summary["path_kl"], unit="nats", note="to the generator, per sequence"),
         Figure("distinct", summary["distinct"], summary.get("distinct_before")),
         Figure("network evaluations", summary["network_evaluations"]),
     ]
-    trusted = [[name, each.sequences, each.unseen] for name, each in qualities.items()]
+    trusted = [
+        [name, asked.outside.get(name, f"{each.sequences} sequences"), each.unseen] for name, each in qualities.items()
+    ]
     compared = [
         [name.replace("_", " "), summary.get(f"{name}_before"), value]
         for name, value in summary.items()
@@ -106,16 +111,29 @@ def report(asked: Design, task: Measured, qualities: Mapping[str, Quality], summ
         Table("Samples before and after", ["", "generator", "fine-tuned"], compared),
         Table(
             "How far the oracles can be trusted",
-            ["oracle", "fitted to", "correlation on unseen groups"],
+            ["oracle", "fitted to, or given", "correlation on unseen groups"],
             trusted,
-            text="Pearson's, with measurement, on groups that no oracle was fitted to.",
+            text="Pearson's, with measurement, on groups that no oracle was fitted to here. What a given one has seen "
+            "is not known: its correlation may be too good.",
         ),
         _curves(asked.folder / "tuned"),
         Table(f"The best {min(SHOWN, len(rows))} designs", head, rows[:SHOWN], text="Ranked by the reward's oracle."),
-        Note("Left out of the table", "; ".join(f"{n} rows: {why}" for why, n in left_out.items()) or "Nothing."),
+        Note("Odd rows of the table", _odd(task.measured.findings)),
+        Table("Wall time", ["stage", "took"], [[stage, seconds(took)] for stage, took in _times(summary)]),
     ]
     CONSOLE.print(f"  judge: {summary.get('activity_before', float('nan')):.2f} -> {summary['activity']:.2f}")
     return write_report(RunFolder(asked.folder), sections, title="Designed sequences")
+
+
+def _odd(findings: Sequence[Finding]) -> str:
+    return "; ".join(f"{each}{'' if each.left_out else ' (used all the same)'}" for each in findings) or "None."
+
+
+def _times(summary: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """The stages that took time here, in their order: of one that was kept, when it was made."""
+    stages = {"oracles": "oracles", "generator": "pretrain", "fine-tuning": "finetune", "designs": "designs"}
+    found = {stage: summary.get(f"{name}_seconds") for stage, name in stages.items()}
+    return [(stage, took) for stage, took in found.items() if took is not None]
 
 
 def _curves(tuned: Path) -> Curves:

@@ -3,40 +3,79 @@
 from __future__ import annotations
 
 import json
+import shlex
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from sepo.cli.console import say
+from sepo.cli.console import progress, say, seconds
 from sepo.cli.design_options import Design
-from sepo.oracles import Ensemble, Fit, Measurements, Split, fit, save_oracle, split_by_group
+from sepo.oracles import (
+    Ensemble,
+    Fit,
+    Measurements,
+    Oracle,
+    Split,
+    fit,
+    oracle_named,
+    save_oracle,
+    split_by_group,
+)
 from sepo.oracles.fitting import correlation
+from sepo.oracles.oracle import FOLDER
 
 QUALITY = "quality.json"
 SEEDS = {"reward": 0, "judge": 1000, "other": 2000}
 ARCHITECTURE = {"reward": "motifs", "judge": "dilated", "other": "motifs"}
+LEAST = 30
+"""Sequences of which oracles can be fitted and tested at all."""
+ASKED = 1000
+"""Sequences at most that an oracle from outside is tested on."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Pearson correlation of an oracle with measurement: on groups that no oracle was fitted to, and on the other's.
+    """Pearson correlation of an oracle with measurement on groups that no oracle was fitted to; None: nothing was
+    measured that it could be compared with.
 
-    sequences: it was fitted to; settings: with which.
+    sequences: it was fitted to, 0 of one from outside; settings: with which; seconds: that took.
     """
 
     sequences: int
-    unseen: float
+    unseen: float | None
     settings: Mapping[str, Any]
+    seconds: float | None = None
 
 
 def fit_oracles(asked: Design, measured: Measurements) -> dict[str, Quality]:
-    """Fits those that are not there yet: reward and judge, and with a second assay other, on the judge's groups."""
+    """Fits those that are not there yet: reward and judge, and with a second assay other, on the judge's groups.
+    Those from outside are tested.
+
+    Raises:
+        ValueError: there are too few sequences, or a part of the groups has none.
+    """
+    _require_enough(asked, measured)
     split = split_by_group(measured.groups, asked.reward_groups, asked.judge_groups, asked.unseen_groups)
-    names = ("reward", "judge", "other") if asked.second is not None else ("reward", "judge")
-    return {name: _fitted(name, asked, measured, split) for name in names}
+    names = ("reward", "judge", *(("other",) if asked.second is not None or "other" in asked.outside else ()))
+    return {name: (_tested if name in asked.outside else _fitted)(name, asked, measured, split) for name in names}
+
+
+def _require_enough(asked: Design, measured: Measurements) -> None:
+    """Before anything is fitted: a part with a handful of sequences gives an oracle of nothing."""
+    fitted = [name for name in ("reward", "judge") if name not in asked.outside]
+    if fitted and len(measured) < LEAST:
+        rows = ", ".join(map(str, measured.rows[:LEAST].tolist()))
+        odd = "".join(f"\n  {each}" for each in measured.findings)
+        raise ValueError(
+            f"{asked.data}: only {len(measured)} sequences can be used ({measured.findings[0].unit if odd else 'row'}s "
+            f"{rows}), and {LEAST} are the least of which the oracles {' and '.join(fitted)} can be fitted and tested. "
+            f"Give a larger table, or oracles of your own with --reward_oracle and --judge_oracle.{odd}"
+        )
 
 
 def _fitted(name: str, asked: Design, measured: Measurements, split: Split) -> Quality:
@@ -47,21 +86,89 @@ def _fitted(name: str, asked: Design, measured: Measurements, split: Split) -> Q
         for member in range(asked.members)
     ]
     settings = {"fits": [asdict(how) for how in hows], "data": _mark(measured, rows, name)}
-    if (folder / QUALITY).is_file():
-        found = json.loads((folder / QUALITY).read_text(encoding="utf-8"))
-        if found["settings"] == settings:
-            return Quality(**found)
+    kept = _kept(folder, settings)
+    if kept is not None:
+        return kept
     data, unseen = measured.chosen(rows), measured.chosen(split.unseen)
     if name == "other":
         data, unseen = _of_second(data), _of_second(unseen)
     say(f"Fitting the oracle {name} to {len(data)} sequences")
-    members = [fit(data, how, _progress(number, len(hows))) for number, how in enumerate(hows)]
-    ensemble = Ensemble(members)
+    started = time.monotonic()
+    ensemble = Ensemble(_members(name, data, hows))
+    took = round(time.monotonic() - started, 1)
     save_oracle(ensemble, folder)
-    quality = Quality(len(data), correlation(ensemble(unseen.tokens), unseen.activity), settings)
+    return _told(folder, name, Quality(len(data), _agreement(ensemble, unseen), settings, took), len(unseen))
+
+
+def _members(name: str, data: Measurements, hows: list[Fit]) -> list[Any]:
+    """One network for each of `hows`, with a bar over all of their epochs."""
+    members = []
+    with progress(f"  oracle {name}", sum(how.epochs for how in hows)) as told:
+        news = ""
+        for number, how in enumerate(hows):
+            before = number * how.epochs
+
+            def after(epoch: int, found: float, number: int = number) -> None:
+                nonlocal news
+                news = f"network {number + 1}/{len(hows)}, correlation {found:.3f} with its own held-back tenth"
+
+            def along(epochs: float, before: int = before) -> None:
+                told(before + epochs, news)
+
+            members.append(fit(data, how, after, along))
+    return members
+
+
+def _tested(name: str, asked: Design, measured: Measurements, split: Split) -> Quality:
+    """Of an oracle from outside: how it agrees with measurement, where something was measured."""
+    folder, named = asked.folder / "oracles" / name, asked.outside[name]
+    every = max(-(-len(split.unseen) // ASKED), 1)
+    rows = split.unseen[::every]
+    settings = {"named": named, "files": marks_of(named), "data": _mark(measured, rows, name)}
+    kept = _kept(folder, settings)
+    if kept is not None:
+        return kept
+    unseen = measured.chosen(rows)
+    say(f"Testing the oracle {name}, {named}, on {len(unseen)} sequences")
+    started = time.monotonic()
+    oracle = oracle_named(named, measured.alphabet.letters, asked.oracle_timeout)
+    if name == "other":
+        found = _agreement(oracle, _of_second(unseen)) if measured.second is not None else None
+    else:
+        found = _agreement(oracle, unseen)
+    folder.mkdir(parents=True, exist_ok=True)
+    return _told(folder, name, Quality(0, found, settings, round(time.monotonic() - started, 1)), len(unseen))
+
+
+def _agreement(oracle: Oracle, measured: Measurements) -> float:
+    return correlation(oracle(measured.tokens), measured.activity)
+
+
+def _kept(folder: Path, settings: Mapping[str, Any]) -> Quality | None:
+    """What was found before with these settings."""
+    if not (folder / QUALITY).is_file():
+        return None
+    found = json.loads((folder / QUALITY).read_text(encoding="utf-8"))
+    return Quality(**found) if found["settings"] == settings else None
+
+
+def _told(folder: Path, name: str, quality: Quality, tested: int) -> Quality:
     (folder / QUALITY).write_text(json.dumps(asdict(quality), indent=1) + "\n", encoding="utf-8")
-    say(f"  correlation {quality.unseen:.3f} with {len(unseen)} sequences of groups that no oracle has seen")
+    took = f", {seconds(quality.seconds)}" if quality.seconds is not None else ""
+    if quality.unseen is not None:
+        said = "of groups that no oracle was fitted to" if quality.sequences else "that others were not fitted to"
+        say(f"  correlation {quality.unseen:.3f} with {tested} sequences {said}{took}")
     return quality
+
+
+def marks_of(named: str) -> dict[str, str]:
+    """What tells the files that a name leads to from any others: of a function, a checkpoint, a folder, a command."""
+    if any(Path(named).glob(FOLDER.format("*"))):
+        files = sorted(Path(named).rglob("*.safetensors"))
+    else:
+        words = [word if Path(word).is_file() else word.rpartition(":")[0] for word in shlex.split(named)]
+        files = [Path(word) for word in words if word and Path(word).is_file()]
+    return {str(path): sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def _mark(measured: Measurements, rows: Tensor, name: str) -> str:
@@ -77,12 +184,3 @@ def _mark(measured: Measurements, rows: Tensor, name: str) -> str:
 def _of_second(measured: Measurements) -> Measurements:
     assert measured.second is not None
     return replace(measured, activity=measured.second, second=None)
-
-
-def _progress(number: int, members: int):
-    def told(epoch: int, found: float) -> None:
-        say(
-            f"  network {number + 1}/{members}, epoch {epoch + 1}: correlation {found:.3f} with its own held-back tenth"
-        )
-
-    return told

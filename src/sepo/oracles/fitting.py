@@ -39,9 +39,14 @@ class Fit:
 
 
 def fit(
-    measured: Measurements, how: Fit, told: Callable[[int, float], None] = lambda epoch, correlation: None
+    measured: Measurements,
+    how: Fit,
+    told: Callable[[int, float], None] = lambda epoch, correlation: None,
+    stepped: Callable[[float], None] = lambda epochs: None,
 ) -> ConvOracle:
-    """told(epoch, correlation on the held-back tenth) is called after each epoch."""
+    """told(epoch, correlation on the held-back tenth) is called after each epoch, stepped(epochs so far) after each
+    batch.
+    """
     generator = Generator().manual_seed(how.seed)
     order = torch.randperm(len(measured), generator=generator)
     held, used = order.split([max(int(HELD_BACK * len(order)), 1), len(order) - max(int(HELD_BACK * len(order)), 1)])
@@ -58,13 +63,15 @@ def fit(
         best, weights, since = -2.0, copy.deepcopy(oracle.state_dict()), 0
         for epoch in range(how.epochs):
             oracle.train()
-            for rows in used[torch.randperm(len(used), generator=generator)].split(how.batch):
+            batches = used[torch.randperm(len(used), generator=generator)].split(how.batch)
+            for number, rows in enumerate(batches, 1):
                 onehot = functional.one_hot(measured.tokens[rows], len(letters)).float()
                 error = oracle.standardised(onehot) - (target[rows] - mean) / deviation
                 optimizer.zero_grad()
                 error.square().mean().backward()
                 optimizer.step()
                 schedule.step()
+                stepped(epoch + number / len(batches))
             found = correlation(predicted(oracle.eval(), measured.tokens[held]), target[held])
             told(epoch, found)
             since = 0 if found > best else since + 1

@@ -19,8 +19,7 @@ from sepo.diffusion.process import Absorbing
 from sepo.evaluation.sequences import distinct_fraction, kmer_correlation, mean_hamming_distance, nearest_distance
 from sepo.models import as_denoiser
 from sepo.models.networks.dna_cnn import DnaCnn, DnaCnnConfig
-from sepo.oracles import Ensemble, Measurements, load_oracle, read_measurements
-from sepo.oracles.fitting import predicted
+from sepo.oracles import Ensemble, Measurements, Oracle, load_oracle, oracle_named, read_measurements
 from sepo.tasks.base import Row, Task, stacked
 
 KMERS = (3, 6)
@@ -40,6 +39,11 @@ class Measured(Task):
         second: a column of another assay, whose oracle is reported and never rewarded; null: there is none.
         group: the column of chromosomes, clusters or families; null: there is none.
         oracles: the folder with the oracles reward, judge and, with `second`, other, that `sepo design` has fitted.
+        reward_oracle: in place of the fitted one: package.module:function, file.py:function, a command line, a .ckpt
+            of gReLU, or a folder (`sepo.oracles.oracle_named`).
+        judge_oracle: the same for the one that judges.
+        second_oracle: the same for the one that is reported beside it.
+        oracle_timeout: seconds that a command may take.
         doubt: standard deviations between the members of the reward's ensemble that are taken off its mean.
         hidden_size: channels of the generator.
         stacks: its convolutions of each dilation.
@@ -53,6 +57,10 @@ class Measured(Task):
     second: str | None = None
     group: str | None = None
     oracles: str | None = None
+    reward_oracle: str | None = None
+    judge_oracle: str | None = None
+    second_oracle: str | None = None
+    oracle_timeout: float = 600.0
     doubt: float = 0.0
     hidden_size: int = 64
     stacks: int = 4
@@ -81,20 +89,31 @@ class Measured(Task):
         config = DnaCnnConfig(letters + 1, self.measured.length, self.hidden_size, self.stacks)
         return as_denoiser(DnaCnn(config), Absorbing(letters + 1, mask=letters))
 
-    def oracle(self, name: str) -> Ensemble:
+    def oracle(self, name: str) -> Oracle:
         """One of reward, judge and other.
 
         Raises:
-            ValueError: no folder was named, or it does not hold the oracle.
+            ValueError: no folder was named, or it does not hold the oracle; or the one named from outside is not there.
         """
+        doubt = self.doubt if name == "reward" else 0.0
+        outside = {"reward": self.reward_oracle, "judge": self.judge_oracle, "other": self.second_oracle}[name]
+        if outside is not None:
+            return oracle_named(outside, self.measured.alphabet.letters, self.oracle_timeout, doubt)
         if self.oracles is None:
-            raise ValueError("The task has no oracles: name their folder with --task.oracles; `sepo design` fits them.")
-        return load_oracle(f"{self.oracles}/{name}", self.doubt if name == "reward" else 0.0)
+            raise ValueError(
+                f"The task has no oracle {name!r}: name the folder of all with --task.oracles, which `sepo design` "
+                f"fits, or your own with --task.{'second' if name == 'other' else name}_oracle."
+            )
+        return load_oracle(f"{self.oracles}/{name}", doubt)
+
+    @property
+    def has_other(self) -> bool:
+        """Whether there is an oracle that is reported beside the judge."""
+        return self.second is not None or self.second_oracle is not None
 
     @cached_property
-    def _oracles(self) -> Mapping[str, Ensemble]:
-        names = ("reward", "judge", "other") if self.second is not None else ("reward", "judge")
-        return {name: self.oracle(name) for name in names}
+    def _oracles(self) -> Mapping[str, Oracle]:
+        return {name: self.oracle(name) for name in ("reward", "judge", *(("other",) if self.has_other else ()))}
 
     def reward(
         self, prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Sequence[list[int]], **columns: Any
@@ -107,15 +126,16 @@ class Measured(Task):
         found = {
             "activity": float(self._oracles["judge"](tokens).median()),
             "reward_median": float(self._oracles["reward"](tokens).median()),
-            "doubt": float(self._oracles["reward"].spread(tokens).mean()),
             "distinct": distinct_fraction(tokens),
             "pairwise_distance": mean_hamming_distance(tokens) if len(tokens) > 1 else 0.0,
             "nearest_distance": float(nearest_distance(tokens, self._compared).double().median()),
         }
+        if isinstance(self._oracles["reward"], Ensemble):
+            found["doubt"] = float(self._oracles["reward"].spread(tokens).mean())
         size = len(self.measured.alphabet.letters)
         for k in (k for k in KMERS if size**k <= 10_000):
             found[f"kmer_{k}"] = kmer_correlation(tokens, self._best, k, size)
-        if self.second is not None:
+        if self.has_other:
             found["second_share"] = float((self._oracles["other"](tokens) > self._second_cut).double().mean())
         return found
 
@@ -130,9 +150,9 @@ class Measured(Task):
 
     @cached_property
     def _second_cut(self) -> float:
-        """The other oracle's value that a tenth of the table passes."""
-        answers = [predicted(each, self.measured.tokens) for each in self._oracles["other"].members]  # type: ignore[arg-type]
-        return float(torch.stack(answers).mean(0).quantile(0.9))
+        """The other oracle's value that a tenth of the table passes; of an oracle from outside, of some of its rows."""
+        tokens = self.measured.tokens if self.second_oracle is None else self._compared
+        return float(self._oracles["other"](tokens).quantile(0.9))
 
     def _tokens(self, completions: Sequence[Any]) -> Tensor:
         return torch.from_numpy(stacked(completions, self.measured.length))
