@@ -50,17 +50,16 @@ def state_views(path: MaskedPath, steps: Tensor, process: Absorbing, share: Tens
     """Views of the given steps [batch view].
 
     The weight is `share` [batch view] (1 if None) at the sites revealed there. The hazard spreads the same weight over
-    all sites that are masked: share * (number revealed) / (number masked).
+    all sites that are masked, share * (number revealed) / (number masked), unless the path is ordered.
     """
     share = torch.ones(steps.shape, device=steps.device) if share is None else share
     masked, revealed = path.masked(steps), path.revealed(steps)
-    fraction = revealed.sum(-1) / masked.sum(-1).clamp_min(1)
     return Views(
         xt=path.states(steps, process.mask),
         t=path.times.gather(1, steps),
         target=path.x0.unsqueeze(1).expand_as(masked),
         weight=share.unsqueeze(-1) * revealed,
-        hazard=(share * fraction).unsqueeze(-1) * masked,
+        hazard=share.unsqueeze(-1) * path.hazard(masked, revealed.to(share.dtype)),
         free=path.canvas.free,
         attend=path.canvas.attend,
         step=steps,

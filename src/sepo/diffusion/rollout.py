@@ -21,7 +21,9 @@ class MaskedPath(Record):
     """From the start of a canvas to x0, each free site revealed once.
 
     order[b, i]: the step at which site i appeared, -1 if it was given; times[b, j]: the time at which the network was
-    read before step j; log_prob[b, i]: log-probability of the token of site i when it was drawn, 0 if given.
+    read before step j; log_prob[b, i]: log-probability of the token of site i when it was drawn, 0 if given;
+    ordered[b]: the state says which sites come next, as from left to right. Where it does not, and None: in no row,
+    any masked site is as likely as any other.
     """
 
     canvas: Canvas
@@ -29,6 +31,7 @@ class MaskedPath(Record):
     order: Tokens
     times: Float[Tensor, "batch steps"]
     log_prob: Float[Tensor, "batch length"]
+    ordered: Bool[Tensor, " batch"] | None = None
 
     @property
     def steps(self) -> int:
@@ -45,6 +48,14 @@ class MaskedPath(Record):
     def revealed(self, steps: Int[Tensor, "batch view"]) -> Bool[Tensor, "batch view length"]:
         """Sites that appear in each step."""
         return self.order.unsqueeze(1) == steps.unsqueeze(-1)
+
+    def hazard(
+        self, masked: Bool[Tensor, "batch view length"], revealed: Float[Tensor, "batch view length"]
+    ) -> Float[Tensor, "batch view length"]:
+        """How many times each site was to appear, given the state: `revealed` itself where the state says it, else
+        spread over all masked sites."""
+        spread = masked * revealed.sum(-1, keepdim=True) / masked.sum(-1, keepdim=True).clamp_min(1)
+        return spread if self.ordered is None else torch.where(self.ordered[:, None, None], revealed, spread)
 
     def active(self) -> Bool[Tensor, "batch steps"]:
         """Steps in which something appeared."""

@@ -1,8 +1,8 @@
 """Views: the places where a policy is read, stored so that old, reference and new are read at the same noise.
 
 `weight` makes the sum over views and sites of weight * log p(target_i | x_t) an estimate of the log-probability of the
-path, or of the sequence. `hazard` is the same with every site that may change in place of those that did, for terms
-that have a closed form at a state.
+path, or of the sequence. `hazard` is the same with every site that might have changed in place of those that did, for
+terms that have a closed form at a state.
 """
 
 from __future__ import annotations

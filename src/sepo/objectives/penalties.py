@@ -5,6 +5,8 @@ In closed form at a state of the path, over the whole vocabulary at every site t
     path KL    sum over states of (reveal probability) x sum over masked sites of KL(p_theta || p_ref)
     entropy    the same with the entropy of p_theta, to be maximised
 
+Where the state says which sites come next (from left to right, by confidence), the sum is over these alone.
+
 From the tokens that were drawn, with d = log p_ref - log p_theta at common views (http://joschu.net/blog/kl-approx.html):
 
     k1 = -d        k2 = d^2 / 2        k3 = exp(d) - 1 - d

@@ -1,7 +1,15 @@
 """Samplers: from a canvas to a rollout. One file each; none knows another."""
 
 from sepo.samplers.ancestral import Ancestral
-from sepo.samplers.base import KernelSampler, Move, Sampler, require_density, roll, transitions_log_prob
+from sepo.samplers.base import (
+    KernelSampler,
+    Move,
+    OrderedSampler,
+    Sampler,
+    require_density,
+    roll,
+    transitions_log_prob,
+)
 from sepo.samplers.blocks import Blocks
 from sepo.samplers.confidence import Confidence
 from sepo.samplers.dplm import DPLM
@@ -24,6 +32,7 @@ __all__ = [
     "KernelSampler",
     "LeftToRight",
     "Move",
+    "OrderedSampler",
     "PredictorCorrector",
     "ReMDM",
     "Sampler",

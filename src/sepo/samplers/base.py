@@ -67,6 +67,15 @@ class KernelSampler(Sampler, Protocol):
         ...
 
 
+@runtime_checkable
+class OrderedSampler(Sampler, Protocol):
+    """A sampler that fills each mask once, and whose states say which masks come next: from left to right, or by
+    confidence. Of others any masked site is as likely as any other, as the absorbing process has it."""
+
+    @property
+    def ordered(self) -> bool: ...
+
+
 def transitions_log_prob(
     sampler: KernelSampler, policy: Denoiser, path: StatePath
 ) -> Float[Tensor, "batch steps length"]:
@@ -115,13 +124,13 @@ def roll(sampler: Sampler, policy: Denoiser, canvas: Canvas, chance: Chance) -> 
     with evaluating(policy.network):
         moves = sampler(policy, canvas, chance)
         return (
-            _masked_path(moves, canvas, policy.process)
+            _masked_path(moves, canvas, policy.process, isinstance(sampler, OrderedSampler) and sampler.ordered)
             if isinstance(policy.process, Absorbing) and not sampler.revisits
             else _states(moves, canvas)
         )
 
 
-def _masked_path(moves: Iterator[Move], canvas: Canvas, process: Absorbing) -> MaskedPath:
+def _masked_path(moves: Iterator[Move], canvas: Canvas, process: Absorbing, ordered: bool) -> MaskedPath:
     first = next(moves)
     x, times, order, log_prob = first.x, [], torch.full_like(first.x, -1), first.log_prob
     for step, move in enumerate(moves):
@@ -130,7 +139,8 @@ def _masked_path(moves: Iterator[Move], canvas: Canvas, process: Absorbing) -> M
         times.append(move.t)
         x = move.x
     _check_drawn(log_prob)
-    return MaskedPath(canvas, x, order, torch.stack(times, dim=1), log_prob)
+    follows = torch.ones(len(x), dtype=torch.bool, device=x.device) if ordered else None
+    return MaskedPath(canvas, x, order, torch.stack(times, dim=1), log_prob, follows)
 
 
 def _states(moves: Iterator[Move], canvas: Canvas) -> StatePath:

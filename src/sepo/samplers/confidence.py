@@ -87,6 +87,7 @@ class Confidence:
     cache: str | None = None
     refresh: int | None = None
     revisits = False
+    ordered = True
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:

@@ -23,6 +23,7 @@ class LeftToRight:
 
     steps: int | None = None
     revisits = False
+    ordered = True
     exact_density = True
 
     def __post_init__(self) -> None:

@@ -41,7 +41,10 @@ class NextSite(Where):
 
 @dataclass(frozen=True)
 class AllSites(Where):
-    """The same states, every masked site weighted by (number revealed) / (number masked)."""
+    """The same states, every masked site weighted by (number revealed) / (number masked).
+
+    Of an ordered path, where no other site could have appeared, it is NextSite.
+    """
 
     states: int | None = 16
 
@@ -88,8 +91,4 @@ class Merged(Where):
         masked = order >= first[:, None]
         revealed = (masked & (order < end[:, None])).float()
         views = mask_views(path.x0, masked, revealed, path.canvas.free, path.canvas.attend, process)
-        return replace(views, hazard=_hazard(revealed, masked.float()), step=first.expand(len(path.x0), -1))
-
-
-def _hazard(revealed: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
-    return masked * revealed.sum(-1, keepdim=True) / masked.sum(-1, keepdim=True).clamp_min(1)
+        return replace(views, hazard=path.hazard(masked, revealed), step=first.expand(len(path.x0), -1))
