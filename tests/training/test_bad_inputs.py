@@ -50,6 +50,7 @@ def test_every_bad_input_gets_what_the_guide_says():
         {"sampler": "confidence", "sampler_kwargs": {"rule": "low_confidence"}},
         {"sampler": "confidence", "sampler_kwargs": {"temperature": 0.5}},
         {"sampler": "confidence", "sampler_kwargs": {"rule_temperature": 0.1}},
+        {"sampler": "confidence", "sampler_kwargs": {"cache": "block", "block_length": 32}},
     ],
     ids=str,
 )
