@@ -14,32 +14,44 @@ from sepo.cli import finetune, pretrain
 from sepo.cli.naming import task_named
 from sepo.cli.parsing import parse
 from sepo.tasks import TASKS
+from sepo.tasks.enhancer import FILES
 
 GRAMMARS = {"pretrain": pretrain, "finetune": finetune}
 ALL = [(command, name) for command in GRAMMARS for name in recipes.shipped(command)]
 
 
-WITH_RECIPES = [name for name in TASKS if name != "measured"]
-"""Of the others `sepo design` writes the options, which needs a table."""
+WITH_RECIPES = {
+    "digits": "digits",
+    "ehrlich": "ehrlich",
+    "enhancer_drakes": "enhancer",
+    "sudoku": "sudoku",
+}
+"""The task of each recipe. Of `measured` `sepo design` writes the options, which needs a table."""
 
 
 def test_every_task_has_a_recipe_for_both_commands():
+    assert sorted(WITH_RECIPES.values()) == sorted(TASKS.keys() - {"measured"})
     for command in GRAMMARS:
-        assert list(recipes.shipped(command)) == WITH_RECIPES
+        assert list(recipes.shipped(command)) == list(WITH_RECIPES)
 
 
 @pytest.mark.parametrize(("command", "name"), ALL)
 def test_a_shipped_recipe_is_understood_and_makes_its_options(command, name):
     given = parse(GRAMMARS[command].GRAMMAR, [name])
     what, args = GRAMMARS[command].options(given)
-    assert type(task_named(what.task)) is TASKS[name]
+    assert type(task_named(what.task)) is TASKS[WITH_RECIPES[name]]
     assert args.max_steps > 0 and args.output_dir.startswith(f"runs/{name}")
 
 
-@pytest.mark.parametrize("name", WITH_RECIPES)
+@pytest.mark.parametrize("name", [name for name in WITH_RECIPES if name != "enhancer_drakes"])
 def test_fine_tuning_starts_from_what_pretraining_leaves(name):
     base = recipes.read(name, "pretrain").options["output_dir"]
     assert recipes.read(name, "finetune").options["model"] == base
+
+
+def test_the_enhancer_benchmark_begins_from_the_published_model():
+    what = recipes.read("enhancer_drakes", "finetune").options
+    assert what["model"] == str(Path(what["task"]["init_args"]["data"]) / FILES["pretrained"])
 
 
 def test_a_recipe_of_ones_own_is_read_by_its_path(tmp_path):
@@ -52,7 +64,7 @@ def test_a_recipe_of_ones_own_is_read_by_its_path(tmp_path):
 def test_a_recipe_that_is_not_there_names_the_nearest():
     with pytest.raises(ValueError, match=r"no recipe 'digit': .* did you mean 'digits'\?"):
         recipes.read("digit", "finetune")
-    with pytest.raises(ValueError, match=r"shipped are digits, ehrlich, sudoku\."):
+    with pytest.raises(ValueError, match=r"shipped are digits, ehrlich, enhancer_drakes, sudoku\."):
         recipes.read("qqq", "finetune")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 JASPAR = """\
@@ -44,4 +45,18 @@ letter-probability matrix: alength= 4 w= 2 nsites= 24 E= 0
 
 def write_jaspar(path: Path) -> Path:
     path.write_text(JASPAR)
+    return path
+
+
+def write_many(path: Path, number: int = 80, width: int = 6) -> Path:
+    """Motifs of some clear word each, so many that some of them stand in a few short sequences."""
+    chance = random.Random(0)
+    lines = []
+    for motif in range(number):
+        word = [chance.randrange(4) for _ in range(width)]
+        lines.append(f">TST{motif:04d}.1\tword{motif}")
+        for letter, name in enumerate("ACGT"):
+            counts = [17 if letter == each else 1 for each in word]
+            lines.append(f"{name}  [ {' '.join(map(str, counts))} ]")
+    path.write_text("\n".join(lines) + "\n")
     return path

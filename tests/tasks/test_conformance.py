@@ -16,17 +16,28 @@ from sepo.diffusion.rollout import MaskedPath
 from sepo.ops import Chance
 from sepo.oracles import Ensemble, Fit, fit, read_measurements, save_oracle
 from sepo.samplers import FirstHitting, roll
-from sepo.tasks import TASKS, Digits, Measured, Task
+from sepo.tasks import TASKS, Digits, Enhancer, Measured, Task
+from tests.oracles import fake_grelu
 from tests.oracles.tables import write_table
+from tests.tasks.drakes_files import write_files
 
 BATCH = 3
+OF_FILES = ("enhancer", "measured")
+"""Tasks whose data are files of the user's."""
 every_task = pytest.mark.parametrize("name", TASKS)
+
+
+@pytest.fixture(autouse=True)
+def grelu(monkeypatch):
+    fake_grelu.installed(monkeypatch)
 
 
 @cache
 def made(name: str) -> Task:
     if name == "measured":
         return measured(Path(mkdtemp()))
+    if name == "enhancer":
+        return Enhancer(str(write_files(Path(mkdtemp()))), top=0.05, draws=2, hidden_size=8, stacks=1, device="cpu")
     return Digits(trees=10) if name == "digits" else TASKS[name]()
 
 
@@ -60,7 +71,7 @@ def sampled(name: str) -> tuple[list[np.ndarray | None], MaskedPath]:
 
 @every_task
 def test_all_options_have_defaults_and_equal_options_give_equal_data(name: str):
-    if name != "measured":  # its data are a file of the user's
+    if name not in OF_FILES:
         assert TASKS[name]() == TASKS[name]()
     assert replace(made(name)).corpus() == made(name).corpus()  # type: ignore[type-var]
 
@@ -113,7 +124,7 @@ def test_finished_and_unfinished_samples_can_be_drawn(name: str):
     film = made(name).draw(prompts, rollout.states(steps, process.mask).numpy())  # type: ignore[union-attr]
     last = made(name).draw(prompts, rollout.x0.numpy())
     if film is None:
-        assert last is None and name == "measured"  # shown as text
+        assert last is None and name in OF_FILES  # shown as text
         return
     assert last is not None
     assert film.tokens.shape[:2] == (BATCH, rollout.steps)

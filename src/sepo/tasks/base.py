@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Integer
+import torch
+from jaxtyping import Int, Integer
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from sepo.diffusion.denoiser import Denoiser
@@ -15,6 +18,26 @@ from sepo.runs.boards import Boards
 from sepo.runs.pixels import Pixels
 
 Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class TokenRows(Sequence[Row]):
+    """The rows {"tokens"} of a table of sequences [rows length], made when they are asked for."""
+
+    tokens: Int[Tensor, "rows length"]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return TokenRows(self.tokens[index])
+        return {"tokens": self.tokens[index].tolist()}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TokenRows) and torch.equal(self.tokens, other.tokens)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 class Task(ABC):
