@@ -33,6 +33,9 @@ class Design:
         pretrain: options of `sepo pretrain`, such as --pretrain.max_steps 2000.
         finetune: options of `sepo finetune`, such as --finetune.beta 0.05.
         generator: folder of a generator of your own, in place of the one that would be trained.
+        guidance: best_of_n, svdd, smc, tds or classifier, led by the reward's oracle while the designs are drawn; null:
+            none.
+        guidance_kwargs: its options, as of `sepo sample`.
         reward_oracle: an oracle of your own, in place of the one that would be fitted: package.module:function or
             file.py:function, of a list of sequences; a command line, which reads FASTA from standard input or from
             {fasta} and prints a number per line; a .ckpt of gReLU with :COLUMN; or a folder such as
@@ -62,6 +65,8 @@ class Design:
     pretrain: dict[str, Any] | None = None
     finetune: dict[str, Any] | None = None
     generator: str | None = None
+    guidance: str | None = None
+    guidance_kwargs: dict[str, Any] | None = None
     reward_oracle: str | None = None
     judge_oracle: str | None = None
     second_oracle: str | None = None

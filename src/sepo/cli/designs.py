@@ -13,6 +13,8 @@ from torch import Tensor
 
 from sepo.cli.console import CONSOLE, seconds
 from sepo.cli.design_options import Design
+from sepo.cli.guiding import guidance_for, needs_kernel
+from sepo.cli.opening import chosen_sampler
 from sepo.cli.oracles import Quality
 from sepo.cli.samples import draw_samples, rows_for
 from sepo.diffusion.denoiser import Denoiser
@@ -34,7 +36,6 @@ from sepo.runs import (
     read_metrics,
     write_report,
 )
-from sepo.samplers import FirstHitting
 from sepo.tasks import Measured
 from sepo.training.prompts import Unconditional
 
@@ -54,8 +55,11 @@ class Designs:
 def designed(asked: Design, task: Measured, policy: Denoiser) -> Designs:
     """The distinct ones of all that is drawn, ranked by the reward's oracle: a judge must not choose what it judges."""
     assert policy.length is not None
-    rows = rows_for(None, DRAWN * asked.num)
-    samples = draw_samples(policy, FirstHitting(), Unconditional(policy.length), rows, asked.seed)
+    guidance = guidance_for(asked.guidance, asked.guidance_kwargs, None, task, policy.device)
+    sampler = chosen_sampler(policy, None, None, kernel=needs_kernel(asked.guidance))
+    number = DRAWN * asked.num if guidance is None else -(-DRAWN * asked.num // guidance.together) * guidance.together
+    rows, prompts = rows_for(None, number), Unconditional(policy.length)
+    samples = draw_samples(policy, sampler, prompts, rows, asked.seed, guidance=guidance)
     tokens = torch.from_numpy(samples.tokens).unique(dim=0)
     reward = task.oracle("reward")
     columns = {"reward": reward(tokens), "judge": task.oracle("judge")(tokens)}

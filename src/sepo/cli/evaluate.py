@@ -10,6 +10,7 @@ from typing import Any
 from sepo.cli.console import prepare, say
 from sepo.cli.errors import UsageError
 from sepo.cli.grammar import Grammar, Group
+from sepo.cli.guiding import guidance_for, needs_kernel
 from sepo.cli.judging import Judge
 from sepo.cli.naming import reward_named, task_named
 from sepo.cli.opening import best_device, chosen_sampler, model_named
@@ -44,6 +45,10 @@ class Evaluate:
         num: samples in all; the prompts are gone through as often as that takes.
         sampler: as of `sepo sample`; null: first_hitting for masks, ancestral for other processes.
         sampler_kwargs: options of that sampler.
+        guidance: best_of_n, svdd or smc around that sampler, led by any reward, tds or classifier by one with a
+            gradient (of the task measured); null: none.
+        guidance_kwargs: its options, as --guidance_kwargs.candidates 8 (best_of_n: n; svdd: candidates, beta; smc and
+            tds: particles, beta, threshold; classifier: gamma).
         steps: network evaluations per sample at most; null: one site per step (first_hitting), 128 (others).
         bound_draws: noise levels per sequence in the bound; 0: no bound.
         seed: of all chance.
@@ -64,6 +69,8 @@ class Evaluate:
     num: int = 256
     sampler: str | None = None
     sampler_kwargs: dict[str, Any] | None = None
+    guidance: str | None = None
+    guidance_kwargs: dict[str, Any] | None = None
     steps: int | None = None
     bound_draws: int = 8
     seed: int = 0
@@ -125,9 +132,12 @@ def worth(policy: Denoiser, what: Evaluate, task: Task | None, tokenizer: Any) -
         rows = read_rows(what.dataset, what.dataset_split)
     names = [what.reward] if isinstance(what.reward, str) else what.reward or []
     functions = [reward_named(name) for name in names] or [task.reward if task is not None else None]
-    sampler = chosen_sampler(policy, what.sampler, what.steps, what.sampler_kwargs)
+    rewards = Rewards.of(functions).to(policy.device)
+    chosen = rewards if names else None
+    guidance = guidance_for(what.guidance, what.guidance_kwargs, chosen, task, policy.device)
+    sampler = chosen_sampler(policy, what.sampler, what.steps, what.sampler_kwargs, needs_kernel(what.guidance))
     prompts = prompts_through(policy, sampler, rows, tokenizer, what.max_completion_length)
-    judged = Judge(prompts, rows, sampler, Rewards.of(functions).to(policy.device), task, what.num, what.seed)(policy)
+    judged = Judge(prompts, rows, sampler, rewards, task, what.num, what.seed, guidance)(policy)
     found: dict[str, Any] = {"samples": len(judged.samples), "reward": judged.reward}
     if len(judged.rewards) > 1:
         found["rewards"] = judged.rewards
@@ -135,6 +145,8 @@ def worth(policy: Denoiser, what: Evaluate, task: Task | None, tokenizer: Any) -
     found["network_evaluations"] = judged.samples.evaluations
     if judged.samples.share < 1:
         found["share_of_sites"] = judged.samples.share
+    if guidance is not None:
+        found["reward_calls"] = judged.samples.reward_calls
     if what.reference is not None:
         found["path_kl"] = path_kl(judged.samples, model_named(what.reference, best_device(what.device)))
     return found

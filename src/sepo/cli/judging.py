@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sepo.cli.guiding import Guidance
 from sepo.cli.rows import Row
 from sepo.cli.samples import Samples, draw_samples, metrics_of, path_kl, rows_for, scores_of
 from sepo.diffusion.denoiser import Denoiser, Meter
@@ -38,9 +39,11 @@ class Judge:
     task: Task | None
     number: int
     seed: int
+    guidance: Guidance | None = None
 
     def __call__(self, policy: Denoiser) -> Judged:
-        samples = draw_samples(policy, self.sampler, self.prompts, rows_for(self.rows, self.number), self.seed)
+        rows = rows_for(self.rows, self.number, 1 if self.guidance is None else self.guidance.together)
+        samples = draw_samples(policy, self.sampler, self.prompts, rows, self.seed, guidance=self.guidance)
         scores = scores_of(samples, self.rewards)
         by_name = {name: _mean(column) for name, column in scores.by_name().items()}
         metrics = {} if self.task is None else metrics_of(samples, self.task)

@@ -32,10 +32,15 @@ def model_named(name: str, device: str | None = None, **options: Any) -> Denoise
 
 
 def chosen_sampler(
-    policy: Denoiser, name: str | None, steps: int | None, options: Mapping[str, Any] | None = None
+    policy: Denoiser,
+    name: str | None,
+    steps: int | None,
+    options: Mapping[str, Any] | None = None,
+    kernel: bool = False,
 ) -> Sampler:
-    """The sampler that was named; by default one site per step for masks, ancestral for other processes."""
-    usual = "first_hitting" if isinstance(policy.process, Absorbing) else "ancestral"
+    """The sampler that was named; by default one site per step for masks, ancestral for other processes, and where one
+    with a kernel is needed."""
+    usual = "first_hitting" if isinstance(policy.process, Absorbing) and not kernel else "ancestral"
     return sampler_named(name or usual, steps, options)
 
 

@@ -10,13 +10,16 @@ from typing import Any
 from sepo.cli.console import prepare, say, seconds
 from sepo.cli.errors import UsageError
 from sepo.cli.grammar import Grammar, Group
-from sepo.cli.naming import task_named
+from sepo.cli.guiding import Guidance, guidance_for, needs_kernel
+from sepo.cli.naming import reward_named, task_named
 from sepo.cli.opening import best_device, chosen_sampler, model_named
 from sepo.cli.parsing import parse
 from sepo.cli.rows import Row, read_prompts
 from sepo.cli.samples import Samples, draw_samples, rows_for
 from sepo.cli.writing import as_lines, require_writable, write_samples
+from sepo.diffusion.denoiser import Denoiser
 from sepo.models import tokenizer_for
+from sepo.rewards import Rewards
 from sepo.tasks import Task
 from sepo.training.policy import prompts_through
 
@@ -32,9 +35,15 @@ class Sample:
         prompts: a file of prompts: txt with one per line, csv, json, jsonl or parquet; or one prompt as it is. Of a
             model without tokenizer they are rows with "tokens" and "free". null: no prompts.
         sampler: first_hitting, left_to_right, confidence (LLaDA, Dream), ancestral, tau_leaping, predictor_corrector
-            (the gradient flow), remdm, gibbs or dplm; null: first_hitting for masks, ancestral for other processes.
+            (the gradient flow), remdm, gibbs, dplm, or blocks (options block_length, blocks, inner); null:
+            first_hitting for masks, ancestral for other processes and under guidance.
         sampler_kwargs: options of that sampler, as --sampler_kwargs.corrector_steps 2; of confidence with blocks
             --sampler_kwargs.cache block is faster and approximate.
+        guidance: best_of_n, svdd or smc around that sampler, led by any reward, tds or classifier by one with a
+            gradient (of the task measured); null: none.
+        guidance_kwargs: its options, as --guidance_kwargs.candidates 8 (best_of_n: n; svdd: candidates, beta; smc and
+            tds: particles, beta, threshold; classifier: gamma).
+        reward: what leads the guidance, in place of the task's reward: as in sepo evaluate.
         steps: network evaluations per sample at most (of the predictor); null: one site per step (first_hitting,
             left_to_right), 64 or 128 (others).
         seed: of all chance; the same seed draws the same samples, whatever the batch.
@@ -53,6 +62,9 @@ class Sample:
     prompts: str | None = None
     sampler: str | None = None
     sampler_kwargs: dict[str, Any] | None = None
+    guidance: str | None = None
+    guidance_kwargs: dict[str, Any] | None = None
+    reward: str | list[str] | None = None
     steps: int | None = None
     seed: int = 0
     max_completion_length: int = 256
@@ -95,10 +107,11 @@ def run(words: Sequence[str]) -> int:
         write_samples(path, samples, task)
         say(f"Samples: [bold]{path}[/]")
     each = samples.evaluations / len(samples)
+    asked = f", {samples.reward_calls} sequences scored on the way" if samples.reward_calls else ""
     part = "" if samples.share == 1 else f", at {samples.share:.0%} of the sites"
     say(
         f"{len(samples)} samples in {seconds(samples.seconds)}, {samples.evaluations} network evaluations "
-        f"({each:.4g} per sample{part})"
+        f"({each:.4g} per sample{part}){asked}"
     )
     return 0
 
@@ -112,10 +125,20 @@ def sampled(name: str, what: Sample, task: Task | None) -> Samples:
     if what.prompts is not None:
         rows = prompts_named(what.prompts)
         rows = [row for row in rows for _ in range(what.num)]
-    sampler = chosen_sampler(policy, what.sampler, what.steps, what.sampler_kwargs)
+    guidance = _guidance(what, task, policy)
+    sampler = chosen_sampler(policy, what.sampler, what.steps, what.sampler_kwargs, needs_kernel(what.guidance))
     prompts = prompts_through(policy, sampler, rows, tokenizer, what.max_completion_length, what.length)
-    number = what.num if what.prompts is None else len(rows)
-    return draw_samples(policy, sampler, prompts, rows_for(rows, number), what.seed, what.batch_size)
+    if what.prompts is None:
+        rows = rows_for(rows, what.num, 1 if guidance is None else guidance.together)
+    return draw_samples(policy, sampler, prompts, rows, what.seed, what.batch_size, guidance)
+
+
+def _guidance(what: Sample, task: Task | None, policy: Denoiser) -> Guidance | None:
+    names = [what.reward] if isinstance(what.reward, str) else what.reward or []
+    if names and what.guidance is None:
+        raise ValueError(f"reward={what.reward!r} leads a guidance, and there is none: name one with --guidance.")
+    rewards = Rewards.of([reward_named(each) for each in names]).to(policy.device) if names else None
+    return guidance_for(what.guidance, what.guidance_kwargs, rewards, task, policy.device)
 
 
 def prompts_named(name: str) -> Sequence[Row]:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Integer
 from torch import Tensor
 
+from sepo.cli.guiding import Guidance
 from sepo.cli.rows import Row
 from sepo.diffusion.denoiser import Denoiser, evaluating
 from sepo.diffusion.likelihood import path_log_prob
@@ -34,7 +35,8 @@ class Samples:
     """One entry per sample, and the rollouts, batch by batch. `columns` are those of the prompts' rows.
 
     exact_density: whether the sampler's log-probabilities are those of its paths; share: of the sites that were
-    computed in the evaluations, the others were in a cache.
+    computed in the evaluations, the others were in a cache; reward_calls: sequences that a guidance asked its reward
+    about.
     """
 
     prompts: list[Any]
@@ -46,6 +48,7 @@ class Samples:
     seconds: float
     exact_density: bool = True
     share: float = 1.0
+    reward_calls: int = 0
 
     def __len__(self) -> int:
         return len(self.completions)
@@ -58,9 +61,20 @@ class Samples:
 
 @torch.no_grad()
 def draw_samples(
-    policy: Denoiser, sampler: Sampler, prompts: Prompts, rows: Sequence[Row], seed: int, at_once: int = 256
+    policy: Denoiser,
+    sampler: Sampler,
+    prompts: Prompts,
+    rows: Sequence[Row],
+    seed: int,
+    at_once: int = 256,
+    guidance: Guidance | None = None,
 ) -> Samples:
-    """One sample for each row. What a row gets depends on the seed and its place, not on `at_once`."""
+    """One sample for each row. What a row gets depends on the seed and its place, not on `at_once`.
+
+    guidance: around the sampler; rows that it draws as one population stay together.
+    """
+    if guidance is not None:
+        at_once = guidance.share_out(len(rows), at_once)
     before, started = replace(policy.meter), time.monotonic()
     canvas, asked = prompts.canvas(rows), prompts.prompts(rows)
     completions: list[Any] = []
@@ -69,18 +83,25 @@ def draw_samples(
     for start in range(0, len(rows), at_once):
         part = canvas[start : start + at_once].to(policy.device)
         chance = Chance.seeded(seed, range(start, start + len(part)), 1, policy.device, SAMPLING)
-        rollouts.append(roll(sampler, policy, part, chance))
+        led = sampler
+        if guidance is not None:
+            led = guidance.around(sampler, prompts, rows[start : start + at_once], part)
+        rollouts.append(roll(led, policy, part, chance))
         completions += prompts.completions(rollouts[-1])
         ids += completion_ids(rollouts[-1])
     spent, took = policy.meter.evaluations - before.evaluations, time.monotonic() - started
     share = (policy.meter.sites - before.sites) / max(spent * canvas.tokens.shape[1], 1)
-    said, exact = as_messages(asked, completions), sampler.exact_density
-    return Samples(asked, said, ids, columns_of(rows), rollouts, spent, took, exact, share)
+    said, exact = as_messages(asked, completions), sampler.exact_density and guidance is None
+    calls = 0 if guidance is None else guidance.calls
+    return Samples(asked, said, ids, columns_of(rows), rollouts, spent, took, exact, share, calls)
 
 
-def rows_for(rows: Sequence[Row] | None, number: int) -> list[Row]:
-    """`number` rows: those of a dataset over and over, or empty ones where there are no prompts."""
-    return [{}] * number if rows is None else list(itertools.islice(itertools.cycle(rows), number))
+def rows_for(rows: Sequence[Row] | None, number: int, together: int = 1) -> list[Row]:
+    """`number` rows: those of a dataset over and over, each `together` times in a row; or empty ones where there are no
+    prompts."""
+    if rows is None:
+        return [{}] * number
+    return list(itertools.islice((row for row in itertools.cycle(rows) for _ in range(together)), number))
 
 
 def scores_of(samples: Samples, rewards: Rewards) -> Scores:

@@ -16,12 +16,13 @@ from sepo.samplers.dplm import DPLM
 from sepo.samplers.first_hitting import FirstHitting
 from sepo.samplers.gibbs import Gibbs
 from sepo.samplers.left_to_right import LeftToRight
-from sepo.samplers.naming import SAMPLERS, sampler_named
+from sepo.samplers.naming import COMPOSED, SAMPLERS, sampler_named
 from sepo.samplers.predictor_corrector import PredictorCorrector
 from sepo.samplers.remdm import ReMDM
 from sepo.samplers.tau_leaping import TauLeaping
 
 __all__ = [
+    "COMPOSED",
     "DPLM",
     "SAMPLERS",
     "Ancestral",

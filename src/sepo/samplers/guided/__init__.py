@@ -6,6 +6,7 @@ All serve evaluation: their draws do not have the policy's density, so that trai
 from sepo.samplers.guided.best_of_n import BestOfN
 from sepo.samplers.guided.classifier import ClassifierGuidance
 from sepo.samplers.guided.classifier_free import ClassifierFree, ClassifierFreeDenoiser, classifier_free
+from sepo.samplers.guided.naming import ANY_INNER, GUIDANCE, SOFT, guidance_options, guided
 from sepo.samplers.guided.population import Population
 from sepo.samplers.guided.scoring import Counted, SoftReward, TokenReward
 from sepo.samplers.guided.smc import SMC, Proposal
@@ -14,7 +15,10 @@ from sepo.samplers.guided.tds import TDS
 from sepo.samplers.guided.values import ArgmaxFill, Learned, SampledFill, Standing, Value
 
 __all__ = [
+    "ANY_INNER",
+    "GUIDANCE",
     "SMC",
+    "SOFT",
     "SVDD",
     "TDS",
     "ArgmaxFill",
@@ -32,4 +36,6 @@ __all__ = [
     "TokenReward",
     "Value",
     "classifier_free",
+    "guidance_options",
+    "guided",
 ]

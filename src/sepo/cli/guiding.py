@@ -1,0 +1,126 @@
+"""Guidance of a command's samples: a sampler around the one that was chosen, led by the reward of the command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sepo.cli.rows import Row
+from sepo.diffusion.canvas import Canvas
+from sepo.diffusion.rollout import StatePath
+from sepo.oracles import Ensemble
+from sepo.rewards import Rewards
+from sepo.samplers import Sampler
+from sepo.samplers.guided import ANY_INNER, SOFT, SoftReward, guidance_options, guided
+from sepo.tasks import Measured, Task
+from sepo.training.prompts import Prompts, as_messages, completion_ids
+from sepo.training.rows import columns_of
+from sepo.typing import Float, Tokens
+
+
+@dataclass(frozen=True, eq=False)
+class OfTokens:
+    """A reward as trainers take it, asked about whole rows of a batch, each of them as often as there are tokens."""
+
+    rewards: Rewards
+    prompts: Prompts
+    rows: Sequence[Row]
+    canvas: Canvas
+
+    def __call__(self, tokens: Tokens) -> Float[Tensor, " rows"]:
+        times = len(tokens) // len(self.rows)
+        rows, canvas = [row for row in self.rows for _ in range(times)], self.canvas.repeat(times)
+        ended = StatePath(canvas, tokens.unsqueeze(1), torch.zeros(len(tokens), 1), torch.zeros(*tokens.shape, 0).mT)
+        asked = self.prompts.prompts(rows)
+        completions = as_messages(asked, self.prompts.completions(ended))
+        return self.rewards(asked, completions, completion_ids(ended), columns_of(rows)).total
+
+
+@dataclass(eq=False)
+class Guidance:
+    """name, options: of the guidance; rewards: any; soft: with a gradient, for those that need one.
+
+    calls: sequences that the reward was asked about so far.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    rewards: Rewards
+    soft: SoftReward | None = None
+    calls: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        guidance_options(self.name, self.options)
+        if self.name in SOFT and self.soft is None:
+            raise ValueError(
+                f"guidance={self.name!r} follows the gradient of its reward, and this one has none: take the task "
+                "'measured' with its own oracle, or best_of_n, svdd or smc."
+            )
+
+    @property
+    def together(self) -> int:
+        """Consecutive rows of the same prompt that are drawn as one population."""
+        return int(self.options.get("particles", 1))
+
+    def share_out(self, number: int, at_once: int) -> int:
+        """Rows of a batch, at most `at_once` unless a population has more.
+
+        Raises:
+            ValueError: the last population would not be whole.
+        """
+        if number % self.together:
+            raise ValueError(
+                f"num: {number} samples are no populations of {self.together} particles; ask for a multiple of "
+                f"{self.together}, of each prompt."
+            )
+        return max(at_once // self.together, 1) * self.together
+
+    def around(self, inner: Sampler, prompts: Prompts, rows: Sequence[Row], canvas: Canvas) -> Sampler:
+        """The guided sampler of a batch."""
+        told: Any = self.soft if self.name in SOFT else OfTokens(self.rewards, prompts, rows, canvas)
+
+        def counted(sequences: Tensor) -> Any:
+            self.calls += len(sequences)
+            return told(sequences)
+
+        return guided(self.name, inner, counted, self.options)
+
+
+def guidance_for(
+    name: str | None,
+    options: Mapping[str, Any] | None,
+    rewards: Rewards | None,
+    task: Task | None,
+    device: torch.device,
+) -> Guidance | None:
+    """None without a name. The reward is `rewards`, or None: the task's.
+
+    Raises:
+        ValueError: there is no reward; the guidance is not known or does not fit.
+    """
+    if name is None:
+        if options:
+            raise ValueError(f"guidance_kwargs={dict(options)}: there is no guidance; name one with --guidance.")
+        return None
+    if rewards is None and task is None:
+        raise ValueError(f"guidance={name!r} has no reward to be led by: name a --reward or a --task.")
+    soft = soft_reward_of(task, device) if rewards is None else None
+    return Guidance(name, options or {}, rewards or Rewards.of([task.reward]), soft)  # type: ignore[union-attr]
+
+
+def needs_kernel(name: str | None) -> bool:
+    """Whether the guidance is around samplers with a kernel alone."""
+    return name is not None and name not in ANY_INNER
+
+
+def soft_reward_of(task: Task | None, device: torch.device) -> SoftReward | None:
+    """Of shares of letters, the mask's last; None where the task's reward has no gradient."""
+    oracle = task.oracle("reward") if isinstance(task, Measured) else None
+    if not isinstance(oracle, Ensemble):
+        return None
+    ensemble, letters = oracle.to(device), len(oracle.letters)
+    return lambda shares: ensemble.soft(shares[..., :letters])

@@ -1,0 +1,68 @@
+"""Guidance on the command line: led by the task's reward or one that is named; populations have one prompt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sepo.cli import main
+from tests.cli.conftest import TASK, TOY
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["best_of_n", "--guidance_kwargs.n", "8"],
+        ["svdd", "--guidance_kwargs.candidates", "8", "--steps", "6"],
+        ["smc", "--guidance_kwargs.particles", "8", "--guidance_kwargs.beta", "0.05", "--steps", "6"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_samples_are_led_by_the_reward_that_the_command_was_given(pretrained, options, capsys):
+    base = ["sample", str(pretrained), "--num", "64"]
+    assert main([*base, "--output", "plain.npy"]) == 0
+    assert main([*base, *TASK, "--guidance", *options, "--output", "dark.npy"]) == 0
+    assert "sequences scored on the way" in capsys.readouterr().err
+    assert main([*base, "--reward", f"{TOY}:light", "--guidance", *options, "--output", "light.npy"]) == 0
+    dark, plain, light = (np.load(f"{name}.npy") for name in ("dark", "plain", "light"))
+    assert (dark == 2).mean() > (plain == 2).mean() + 0.15
+    assert (light == 0).mean() > (plain == 0).mean() + 0.15
+
+
+def test_prompts_of_a_population_stay_together_in_an_evaluation(pretrained, capsys):
+    task = ["--task", f"{TOY}:Toy", "--task.prompted", "true", "--bound_draws", "0"]
+    led = ["--guidance", "smc", "--guidance_kwargs.particles", "4", "--guidance_kwargs.beta", "0.05", "--steps", "6"]
+    assert main(["evaluate", str(pretrained), *task, "--num", "48", "--output", "plain.json"]) == 0
+    assert main(["evaluate", str(pretrained), *task, *led, "--num", "48", "--output", "led.json"]) == 0
+    plain, found = (json.loads(Path(name).read_text()) for name in ("plain.json", "led.json"))
+    assert found["reward"] > plain["reward"] + 0.1 and found["reward_calls"] == 48 * 6
+    assert "reward_calls" not in plain
+    assert main(["evaluate", str(pretrained), *task, *led, "--num", "6"]) == 1
+    assert "6 samples are no populations of 4 particles" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--guidance", "svdd", "--guidance_kwargs.candidates", "2"], "has no reward to be led by"),
+        (
+            [*TASK, "--guidance", "classifier", "--guidance_kwargs.gamma", "1"],
+            "follows the gradient of its reward, and this one has none",
+        ),
+        ([*TASK, "--guidance", "svdd"], "lacks 'candidates'"),
+        (["--guidance_kwargs.candidates", "2"], "there is no guidance"),
+        (["--reward", f"{TOY}:light"], "leads a guidance, and there is none"),
+    ],
+)
+def test_what_is_missing_is_said(pretrained, words, message, capsys):
+    assert main(["sample", str(pretrained), "--num", "4", *words]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_blocks_are_sampled_by_name(pretrained):
+    blocks = ["--sampler", "blocks", "--sampler_kwargs.block_length", "2", "--sampler_kwargs.blocks", "3"]
+    assert main(["sample", str(pretrained), "--num", "4", *blocks, "--steps", "4", "--output", "x.npy"]) == 0
+    assert np.load("x.npy").shape == (4, 6)

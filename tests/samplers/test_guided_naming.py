@@ -1,0 +1,97 @@
+"""Guidance by name: options that leave the inner sampler as it is do so, others lead it; blocks by name."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from sepo.diffusion.canvas import Canvas
+from sepo.evaluation.exact import kernel_law
+from sepo.evaluation.worlds import markov_chain, tabular
+from sepo.ops import Chance
+from sepo.samplers import Ancestral, Blocks, FirstHitting, TauLeaping, roll, sampler_named
+from sepo.samplers.guided import GUIDANCE, SOFT, guided
+from tests.worlds import SMALL, deviations
+
+DATA = markov_chain(SMALL, seed=1)
+NEUTRAL = {
+    "best_of_n": {"n": 1},
+    "svdd": {"candidates": 1},
+    "smc": {"particles": 1, "beta": 1.0},
+    "tds": {"particles": 1, "beta": 1.0, "gamma": 0.0, "through_network": False},
+    "classifier": {"gamma": 0.0, "through_network": False},
+}
+STRONG = {
+    "best_of_n": {"n": 8},
+    "svdd": {"candidates": 8},
+    "smc": {"particles": 8, "beta": 0.3},
+    "tds": {"particles": 8, "beta": 0.3, "through_network": False},
+    "classifier": {"gamma": 4.0, "through_network": False},
+}
+
+
+def twos(tokens: Tensor) -> Tensor:
+    return (tokens == 2).double().mean(1)
+
+
+def soft_twos(shares: Tensor) -> Tensor:
+    return shares[..., 2].mean(1)
+
+
+def drawn(name: str, options: dict) -> Tensor:
+    sampler = guided(name, Ancestral(4), soft_twos if name in SOFT else twos, options)
+    rows = 4000
+    return roll(sampler, tabular(SMALL, DATA), Canvas.blank(rows, 3), Chance.of(0, rows)).x0
+
+
+@pytest.mark.parametrize("name", GUIDANCE)
+def test_neutral_options_leave_the_law_of_the_inner_sampler(name: str) -> None:
+    law = kernel_law(Ancestral(4), tabular(SMALL, DATA), SMALL)
+    found = drawn(name, NEUTRAL[name])
+    assert abs(deviations(SMALL, found, law)) < 4
+
+
+@pytest.mark.parametrize("name", GUIDANCE)
+def test_others_raise_the_reward(name: str) -> None:
+    assert float(twos(drawn(name, STRONG[name])).mean()) > float(twos(drawn(name, NEUTRAL[name])).mean()) + 0.15
+
+
+def test_every_guidance_of_the_table_is_tried_here() -> None:
+    assert GUIDANCE.keys() == NEUTRAL.keys() == STRONG.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("svd", {}, r"guidance='svd': choose one of best_of_n, svdd"),
+        ("svdd", {"candidate": 2}, r"'svdd': guidance_kwargs holds 'candidate'.*candidates, beta"),
+        ("smc", {"beta": 1.0}, r"'smc': guidance_kwargs lacks 'particles'"),
+        ("svdd", {"candidates": 0}, r"candidates=0"),
+    ],
+)
+def test_what_does_not_fit_is_named(name: str, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        guided(name, Ancestral(4), twos, options)
+
+
+def test_blocks_have_a_name_and_an_inner_sampler_by_name() -> None:
+    plain = {"block_length": 2, "blocks": 3}
+    assert sampler_named("blocks", 5, plain) == Blocks(Ancestral(5), 2, 3)
+    inner = {"inner": "tau_leaping"}
+    assert sampler_named("blocks", None, {**plain, **inner}) == Blocks(TauLeaping(), 2, 3)
+    with pytest.raises(ValueError, match=r"lacks 'block_length'.*inner"):
+        sampler_named("blocks", 5, {"blocks": 3})
+    with pytest.raises(ValueError, match=r"holds 'length', which blocks does not have"):
+        sampler_named("blocks", 5, {**plain, "length": 3})
+    assert isinstance(sampler_named("first_hitting"), FirstHitting)
+    with pytest.raises(ValueError, match="dplm, blocks"):
+        sampler_named("block")
+
+
+def test_one_block_draws_the_law_of_its_inner_sampler() -> None:
+    policy, rows = tabular(SMALL, DATA), 6000
+    sampler = sampler_named("blocks", 3, {"block_length": 3, "blocks": 1})
+    found = roll(sampler, policy, Canvas.blank(rows, 3), Chance.of(1, rows)).x0
+    assert abs(deviations(SMALL, found, kernel_law(Ancestral(3), policy, SMALL))) < 4
+    assert float((torch.bincount(SMALL.index(found), minlength=27) / rows - DATA).abs().sum()) > 0.1
