@@ -36,6 +36,27 @@ def test_in_a_terminal_a_bar_shows_the_metrics(monkeypatch):
     assert "4/4" in shown and "reward 0.02" in shown and "step 2/4" not in shown
 
 
+def shown_of(monkeypatch, terminal: bool) -> str:
+    """What fitting 3 networks of 50 epochs shows, each epoch in two batches."""
+    screen = io.StringIO()
+    monkeypatch.setattr(console, "CONSOLE", Console(file=screen, force_terminal=terminal, width=100))
+    with console.progress("  oracle reward", 150) as told:
+        for half in range(1, 301):
+            told(half / 2, "correlation 0.5")
+    return screen.getvalue()
+
+
+def test_progress_without_a_terminal_is_nine_lines_with_what_is_left(monkeypatch):
+    lines = shown_of(monkeypatch, terminal=False).splitlines()
+    assert [line.split(":")[1].split(",")[0].strip() for line in lines] == [f"{10 * n}%" for n in range(1, 10)]
+    assert all("left; correlation 0.5" in line for line in lines)
+
+
+def test_progress_in_a_terminal_is_a_bar(monkeypatch):
+    shown = shown_of(monkeypatch, terminal=True)
+    assert "100 %" in shown and "correlation 0.5" in shown and "about" not in shown
+
+
 def test_other_processes_show_nothing(monkeypatch):
     assert run_with(monkeypatch, terminal=False, steps=20, every=1, main=False) == ""
 

@@ -113,6 +113,9 @@ def test_what_is_no_motif_is_named(tmp_path, motifs) -> None:
     (tmp_path / "bad.meme").write_text(MEME.replace("w= 2", "w= 3"))
     with pytest.raises(ValueError, match=r"bad.meme is no file of motifs .* 'TST2' must have w=3 rows"):
         read_motifs(tmp_path / "bad.meme")
+    (tmp_path / "bare.meme").write_text(MEME + "\nMOTIF TST3\n")
+    with pytest.raises(ValueError, match=r"'TST3' has no letter-probability matrix"):
+        read_motifs(tmp_path / "bare.meme")
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(ValueError, match=r"empty.txt"):
         read_motifs(tmp_path / "empty.txt")

@@ -161,13 +161,15 @@ def test_without_groups_rows_are_drawn() -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_an_oracle_learns_what_the_table_says(measured, architecture) -> None:
     told: list[float] = []
+    stepped: list[float] = []
     counted = replace(measured, activity=10 + (measured.tokens == 0).sum(1).float())
     split = split_by_group(measured.groups, ["c0", "c1", "c2", "c3"], ["c4"], ["c5"])
     how = Fit(architecture, hidden_size=16, epochs=10, batch=32, lr=5e-3, patience=10)
-    oracle = fit(counted.chosen(split.reward), how, lambda epoch, found: told.append(found))
+    oracle = fit(counted.chosen(split.reward), how, lambda epoch, found: told.append(found), stepped.append)
     unseen = counted.chosen(split.unseen)
     found = predicted(oracle, unseen.tokens)
     assert correlation(found, unseen.activity) > 0.8 and len(told) == 10
+    assert stepped == sorted(stepped) and stepped[-1] == 10 and len(stepped) > 10
     assert abs(float(found.mean() - unseen.activity.mean())) < 1  # in the unit of the table
 
 

@@ -78,7 +78,8 @@ def progress(title: str, total: int) -> Iterator[Callable[[float, str], None]]:
     try:
         yield told
     finally:
-        shown.stop()
+        if task is not None:
+            shown.stop()
 
 
 class ShowProgress(TrainerCallback):

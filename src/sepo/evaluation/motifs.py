@@ -88,7 +88,10 @@ def _meme(text: str) -> Iterator[tuple[str, Matrix]]:
     for block in blocks[1:]:
         lines = block.splitlines()
         name = lines[0].split()[0]
-        start = next(number for number, line in enumerate(lines) if line.startswith("letter-probability matrix"))
+        starts = [number for number, line in enumerate(lines) if line.startswith("letter-probability matrix")]
+        if not starts:
+            raise ValueError(f"the motif {name!r} has no letter-probability matrix")
+        start = starts[0]
         width = int(lines[start].split("w=")[1].split()[0])
         numbers = [[float(word) for word in line.split()] for line in lines[start + 1 : start + 1 + width]]
         if len(numbers) != width or any(len(row) != 4 for row in numbers):
