@@ -85,9 +85,9 @@ def right(text: Tensor) -> float:
 
 
 def trained(settings: Settings) -> tuple[Denoiser, Canvas]:
-    """A network of 0.13 million parameters after `steps` batches of 32, and prompts that it has not seen."""
+    """A network of two layers and 0.08 million parameters after `steps` batches of 32, and texts it has not seen."""
     torch.manual_seed(0)
-    shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4}
+    shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
     rotary = {"rope_type": "default", "rope_theta": 100.0}
     config = LlamaConfig(vocab_size=DIGITS + 1, max_position_embeddings=128, rope_parameters=rotary, **shape)
     process = Absorbing(DIGITS + 1, DIGITS)
@@ -209,7 +209,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--blocks", nargs="+", type=int, default=[8, 32])
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=2, help="of what is timed; medians are told")
-    parser.add_argument("--steps", type=int, default=300, help="of training")
+    parser.add_argument("--steps", type=int, default=240, help="of training")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, default=Path("runs/bench/cache_error.json"))
     given = parser.parse_args(argv)

@@ -24,19 +24,20 @@ PerLayer = Sequence[Float[Tensor, "batch heads length width"]]
 
 @dataclass(frozen=True, eq=False)
 class KeyValues:
-    """Keys and values of all sites of a batch, one tensor per layer of attention."""
+    """Keys and values of all sites of a batch, one tensor per layer of attention, on the layer's own device."""
 
     keys: PerLayer
     values: PerLayer
 
     def rows(self, index: Int[Tensor, " rows"]) -> KeyValues:
         """A copy of some rows of the batch."""
-        return KeyValues([each[index] for each in self.keys], [each[index] for each in self.values])
+        keys, values = ([each[index.to(each.device)] for each in part] for part in (self.keys, self.values))
+        return KeyValues(keys, values)
 
     def put(self, index: Int[Tensor, " rows"], rows: KeyValues) -> None:
         """Writes the rows in place."""
         for own, new in zip([*self.keys, *self.values], [*rows.keys, *rows.values], strict=True):
-            own[index] = new
+            own[index.to(own.device)] = new
 
 
 def read_all(

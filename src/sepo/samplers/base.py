@@ -76,6 +76,17 @@ class OrderedSampler(Sampler, Protocol):
     def ordered(self) -> bool: ...
 
 
+@runtime_checkable
+class ApproximateSampler(Sampler, Protocol):
+    """A sampler whose laws are near the policy's, as with a cache; `exact` draws from these themselves.
+
+    A policy can be trained on its paths if it is read again wherever their log-probabilities are asked for.
+    """
+
+    @property
+    def exact(self) -> Sampler: ...
+
+
 def transitions_log_prob(
     sampler: KernelSampler, policy: Denoiser, path: StatePath
 ) -> Float[Tensor, "batch steps length"]:
@@ -91,18 +102,22 @@ def transitions_log_prob(
     return torch.stack(log_prob, dim=1)
 
 
-def require_density(sampler: Sampler) -> Sampler:
+def require_density(sampler: Sampler, approximate: bool = False) -> Sampler:
     """The sampler, fit for training.
+
+    approximate: a sampler that would be with exact laws is let through.
 
     Raises:
         ValueError: the log-probabilities that it records are not the density of its path.
     """
-    if not sampler.exact_density:
+    asked = sampler.exact if approximate and isinstance(sampler, ApproximateSampler) else sampler
+    if not asked.exact_density:
         raise ValueError(
             f"sampler={sampler}: the log-probabilities of its draws are not the density of its path, so that all "
             "ratios and KL would silently be wrong. Train with another one, such as first_hitting, or confidence with "
-            "rule='entropy', 'margin' or 'max_prob', temperature=1, top_p=1, rule_temperature=0 and cache=None; use "
-            "this one for evaluation only, by `sepo sample`."
+            "rule='entropy', 'margin' or 'max_prob', temperature=1, top_p=1, rule_temperature=0 and cache=None (a "
+            "cache alone is let through by approximate_rollouts=True); use this one for evaluation only, by `sepo "
+            "sample`."
         )
     return sampler
 

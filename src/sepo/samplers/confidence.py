@@ -25,7 +25,7 @@ over all draws that were dropped. What is recorded is the law that each token wa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -123,6 +123,11 @@ class Confidence:
         """Whether sites follow from the state, and tokens from the posterior itself."""
         of_state = self.rule in OF_STATE and self.rule_temperature == 0 and self.cache is None
         return of_state and self.temperature == 1 and self.top_p == 1
+
+    @property
+    def exact(self) -> Confidence:
+        """The same without a cache."""
+        return replace(self, cache=None, refresh=None)
 
     def schedule(self, free: int) -> list[tuple[int, int, int]]:
         """(block, masks in it, how many of them are filled) at each step of a row with so many free sites.

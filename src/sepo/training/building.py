@@ -40,6 +40,7 @@ class Options(Protocol):
     sampler: str | None
     sampler_kwargs: Any
     sampling_steps: int | None
+    approximate_rollouts: bool
     reading: str | None
     states: int | None
     weight: str
@@ -76,7 +77,8 @@ class Parts:
 def build_parts(config: Options, process: Process, algorithm: Algorithm | None = None, **given: Any) -> Parts:
     """given: sampler, objective or advantage in place of what is described; None: as described."""
     algorithm = algorithm or build_algorithm(config)
-    sampler = require_density(given.get("sampler") or build_sampler(config, process, algorithm))
+    sampler = given.get("sampler") or build_sampler(config, process, algorithm)
+    sampler = require_density(sampler, config.approximate_rollouts)
     objective = given.get("objective") or build_objective(config, process, sampler, algorithm)
     advantage = given.get("advantage") or build_advantage(config, algorithm)
     if algorithm is not None and given.get("objective") is None:
@@ -152,7 +154,7 @@ def build_sampler(config: Options, process: Process | None = None, algorithm: Al
     of_masks = process is None or isinstance(process, Absorbing)
     name = config.sampler or asked or ("first_hitting" if of_masks else "ancestral")
     options: Any = config.sampler_kwargs or {}
-    return require_density(sampler_named(name, config.sampling_steps, options))
+    return require_density(sampler_named(name, config.sampling_steps, options), config.approximate_rollouts)
 
 
 def build_objective(

@@ -140,11 +140,14 @@ class Collector:
     @torch.no_grad()
     def log_ratio(self, rollout: Rollout) -> Tensor:
         """log(p / p_ref) of each step of each path, [batch steps] in nats; zeros without a reference."""
-        own = rollout.per_step(rollout.log_prob)
+        own = rollout.log_prob
         if self.reference is None:
-            return torch.zeros_like(own)
+            return torch.zeros_like(rollout.per_step(own))
+        if not self.sampler.exact_density:
+            with self.precision(), evaluating(self.policy.network):
+                own = self._path_log_prob(self.policy, rollout)
         with self.precision(), self.reference.policy(self.policy) as reference:
-            return own - rollout.per_step(self._path_log_prob(reference, rollout))
+            return rollout.per_step(own) - rollout.per_step(self._path_log_prob(reference, rollout))
 
     def _path_log_prob(self, policy: Denoiser, rollout: Rollout) -> Tensor:
         if isinstance(rollout, MaskedPath):
@@ -160,12 +163,13 @@ class Collector:
     def experiences(self, collected: Collected, iteration: int, micro: int, stale: bool) -> list[Experience]:
         """Micro-batches of one pass over a collection.
 
-        `stale`: the policy changes before they are used, so old is read now.
+        `stale`: the policy changes before they are used, so old is read now, unless it is the rollout's own; that of an
+        approximate sampler is of other laws.
         """
         chance = Chance.seeded(self.seed, collected.groups, self.group, self.policy.device, VIEWS + iteration)
         views = self.objective.views(collected.rollout, self.policy.process, chance)
         old = None
-        if self.objective.reads_rollout and not self.objective.old_whole:
+        if self.objective.reads_rollout and not self.objective.old_whole and self.sampler.exact_density:
             old = rollout_reading(collected.rollout, views)
         elif stale or self.objective.old_whole:
             slices = (views[start : start + micro] for start in range(0, len(views), micro))

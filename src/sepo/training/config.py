@@ -39,6 +39,8 @@ class SEPOConfig(TrainingArguments):
         sampler: first_hitting, left_to_right, ancestral, tau_leaping, predictor_corrector, remdm or gibbs; None: what
             the algorithm asks for, else first_hitting for masks and ancestral for other processes.
         sampler_kwargs: options of that sampler, as {"corrector_steps": 2}.
+        approximate_rollouts: train on rollouts of the confidence sampler with a cache, whose laws are near the model's.
+            Log-probabilities are the policy's own, read again without the cache; the gradient is of other draws.
         sampling_steps: network evaluations per rollout at most; None: one site per step (first_hitting), 128 (others).
         reading: where log-probabilities are read: next_site, all_sites, merged, fresh_masks, left_to_right,
             masked_conditionals, fresh_noise, raw_logits, clean_score or transitions; None: next_site for paths that
@@ -99,6 +101,7 @@ class SEPOConfig(TrainingArguments):
     algorithm_kwargs: dict[str, Any] | str | None = None
     sampler: str | None = None
     sampler_kwargs: dict[str, Any] | str | None = None
+    approximate_rollouts: bool = False
     sampling_steps: int | None = None
     reading: str | None = None
     states: int | None = 16

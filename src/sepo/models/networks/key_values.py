@@ -37,7 +37,7 @@ class CachedLayers(Cache):
             self.keys.append(key_states)
             self.values.append(value_states)
             return key_states, value_states
-        place = self.at[:, None, :, None].expand_as(key_states)
+        place = self.at.to(key_states.device)[:, None, :, None].expand_as(key_states)
         keys = self.keys[layer_idx].scatter_(2, place, key_states)
         return keys, self.values[layer_idx].scatter_(2, place, value_states)
 
