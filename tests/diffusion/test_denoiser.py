@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sepo.diffusion.denoiser import Denoiser, evaluating
 from sepo.diffusion.meaning import LeaveOneOut, Score
@@ -137,3 +138,75 @@ def test_leave_one_out_logits_are_the_posterior_after_what_the_site_itself_says(
     torch.testing.assert_close(found, ideal.log_posterior(xt, t).detach(), rtol=1e-6, atol=1e-6)
     score = LeaveOneOut().log_score(logits, xt, t, process)
     torch.testing.assert_close(score, ideal.log_score(xt, t).detach(), rtol=1e-6, atol=1e-6)
+
+
+BATCH, LONG, SIZE = 3, 5, 11
+WHOLE = BATCH * LONG * SIZE
+
+
+class Whole(TorchDispatchMode):
+    """Keeps every float32 tensor of the size of all logits that is made, so that none takes the place of another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: dict[int, Tensor] = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, Tensor) and made.dtype == torch.float32 and made.numel() == WHOLE:
+            self.made.setdefault(made.untyped_storage().data_ptr(), made)
+        return made
+
+
+def of_dtype(dtype: torch.dtype) -> tuple[Denoiser, Tensor]:
+    """A network that hands out the same tensor every time, and a state with masks in it."""
+    network = nn.ParameterList([torch.randn(BATCH, LONG, SIZE, generator=torch.Generator().manual_seed(0)).to(dtype)])
+    policy = Denoiser(network, Absorbing(SIZE, mask=10), lambda network, *_: network[0], banned=(1,))
+    return policy, torch.tensor([[10, 0, 10, 2, 10]]).expand(BATCH, -1)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_laws_of_half_precision_are_made_with_two_tensors_of_their_size(dtype: torch.dtype) -> None:
+    """Converted or copied once, then normalised; what is ruled out or known is written where it stands."""
+    policy, xt = of_dtype(dtype)
+    with torch.no_grad(), Whole() as whole:
+        law = policy.log_posterior(xt, torch.full((BATCH,), 0.5))
+    assert len(whole.made) == 2 and law.untyped_storage().data_ptr() in whole.made
+
+
+def test_a_law_with_a_gradient_keeps_one_tensor_of_its_size() -> None:
+    policy, xt = of_dtype(torch.float32)
+    kept = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        if tensor.dtype == torch.float32 and tensor.numel() == WHOLE:
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        law = policy.log_posterior(xt, torch.full((BATCH,), 0.5))
+    assert list(kept) == [law.untyped_storage().data_ptr()]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_what_the_network_holds_is_never_written_to(dtype: torch.dtype) -> None:
+    policy, xt = of_dtype(dtype)
+    [held] = policy.network.parameters()
+    before = held.detach().clone()
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            first = policy.log_posterior(xt, torch.full((BATCH,), 0.5))
+            assert torch.equal(policy.log_posterior(xt, torch.full((BATCH,), 0.5)), first)
+    assert torch.equal(held, before)
+
+
+def test_laws_with_and_without_a_gradient_are_equal_and_known_sites_have_no_slope() -> None:
+    policy, xt = of_dtype(torch.float32)
+    [held] = policy.network.parameters()
+    t = torch.full((BATCH,), 0.5)
+    law = policy.log_posterior(xt, t)
+    with torch.no_grad():
+        assert torch.equal(policy.log_posterior(xt, t), law)
+    law.exp().square().sum().backward()
+    assert held.grad is not None and held.grad.isfinite().all()
+    assert (held.grad[xt != 10] == 0).all() and (held.grad[xt == 10].abs().sum(-1) > 0).all()

@@ -54,6 +54,21 @@ def test_the_run_stops_with_its_inputs_saved_and_the_weights_as_they_were(tmp_pa
     assert len(again) == 4 and torch.isfinite(run.objective.read(run.policy, again.views).log_prob).all()
 
 
+def test_the_loss_of_a_micro_batch_is_not_waited_for(tmp_path, monkeypatch):
+    """Many of them make a step, and the device computes on meanwhile."""
+    tuned, pretrained = trainer(tmp_path / "tuned"), pretrainer(tmp_path / "pretrained")
+    batch = next(iter(tuned.stream))
+    rows = pretrained.collate([pretrained.train_dataset[index] for index in range(4)])
+    for run, inputs in ((tuned, batch), (pretrained, rows)):
+        with monkeypatch.context() as patched:
+            for wait in ("item", "tolist", "__float__"):
+                patched.setattr(torch.Tensor, wait, lambda *_: pytest.fail("the device is waited for"))
+            run.compute_loss(run.model, inputs)
+        assert len(run.guard.losses) == 1
+        run.guard.require_losses(0, 0)
+        assert not run.guard.losses
+
+
 def test_a_gradient_that_overflows_while_it_is_summed_is_not_finite(tmp_path):
     @dataclass(frozen=True)
     class Huge(SEPO):

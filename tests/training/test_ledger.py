@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+import pytest
+import torch
+
 from sepo.training.ledger import Ledger
 
 
@@ -13,6 +16,17 @@ def test_it_settles_the_mean_of_what_was_noted_and_begins_anew():
     ledger.note({"a": 3.0})
     assert ledger.settle() == {"a": 2.0, "b": 2.0}
     assert ledger.settle() == {}
+
+
+def test_tensors_are_waited_for_when_the_line_is_due(monkeypatch):
+    ledger, number = Ledger(), torch.tensor(2.0, requires_grad=True) * 2
+    with monkeypatch.context() as patched:
+        for wait in ("item", "tolist", "__float__"):
+            patched.setattr(torch.Tensor, wait, lambda *_: pytest.fail("the device is waited for"))
+        ledger.note({"a": number, "b": torch.tensor(math.nan)})
+        ledger.note({"a": 1.0})
+    assert ledger.state() == {"sums": {"a": 5.0}, "counts": {"a": 2}}
+    assert ledger.settle() == {"a": 2.5}
 
 
 def test_nan_takes_no_part():

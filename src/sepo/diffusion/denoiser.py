@@ -85,19 +85,28 @@ class Denoiser:
         self, xt: Tokens, t: Time, attend: Sites | None = None, sites: Int[Tensor, "batch k"] | None = None
     ) -> Float[Tensor, "batch sites vocab"]:
         """Logits [batch length vocab], or [batch k vocab] at `sites`; at least float32, impossible ids at -inf."""
-        logits = self.raw_logits(xt, t, attend, sites)
+        said = self._said(xt, t, attend, sites)
+        logits = at_least_single(said)
         ruled_out = [*self.banned, *([self.process.mask] if isinstance(self.process, Absorbing) else [])]
         if not ruled_out:
             return logits
-        return logits.index_fill(-1, torch.tensor(ruled_out, device=logits.device), -torch.inf)
+        ids = torch.tensor(ruled_out, device=logits.device)
+        if logits is said:  # the network's own, which it may keep
+            return logits.index_fill(-1, ids, -torch.inf)
+        return logits.index_fill_(-1, ids, -torch.inf)
 
     def raw_logits(
         self, xt: Tokens, t: Time, attend: Sites | None = None, sites: Int[Tensor, "batch k"] | None = None
     ) -> Float[Tensor, "batch sites vocab"]:
         """What the network says, with nothing ruled out; at least float32."""
+        return at_least_single(self._said(xt, t, attend, sites))
+
+    def _said(
+        self, xt: Tokens, t: Time, attend: Sites | None, sites: Int[Tensor, "batch k"] | None
+    ) -> Float[Tensor, "batch sites vocab"]:
+        """What the network says, in its own precision."""
         self.meter.count(len(xt), xt.numel())
         logits = self.call(self.network, xt, self.process.schedule.sigma(t), attend, sites)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if logits.shape[-1] != self.process.size:
             raise ValueError(
                 f"The network returned {logits.shape[-1]} logits per site but the process has {self.process.size} "
@@ -115,6 +124,11 @@ class Denoiser:
     def log_score(self, xt: Tokens, t: Time, attend: Sites | None = None) -> LogProbs:
         """log s(x_t, t)_y at every site and token, [batch length vocab]; 0 at y = x_t."""
         return self.meaning.log_score(self.logits(xt, t, attend), xt, t, self.process)
+
+
+def at_least_single(logits: Float[Tensor, "*sites vocab"]) -> Float[Tensor, "*sites vocab"]:
+    """The same tensor where it is float32 or more, else a copy that is."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 @contextmanager

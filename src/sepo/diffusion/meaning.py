@@ -21,12 +21,22 @@ class Meaning(Protocol):
     def log_score(self, logits: LogProbs, xt: Tokens, t: Time, process: Process) -> LogProbs: ...
 
 
+def normalised(logits: LogProbs, xt: Tokens, process: Process) -> LogProbs:
+    """log softmax, with what x_t itself says, and one tensor [batch length vocab] kept for both.
+
+    With a gradient the softmax keeps its result, so that nothing may be written there after it.
+    """
+    if logits.requires_grad:
+        return process.carry_over(logits, xt).log_softmax(-1)
+    return process.carry_over(logits.log_softmax(-1), xt, in_place=True)
+
+
 @dataclass(frozen=True)
 class Posterior:
     """Logits of p(x0_i | x_t): MDLM (arXiv 2406.07524), LLaDA, masked language models. -inf marks the impossible."""
 
     def log_posterior(self, logits: LogProbs, xt: Tokens, t: Time, process: Process) -> LogProbs:
-        return process.carry_over(logits.log_softmax(-1), xt)
+        return normalised(logits, xt, process)
 
     def log_score(self, logits: LogProbs, xt: Tokens, t: Time, process: Process) -> LogProbs:
         return process.log_score(self.log_posterior(logits, xt, t, process), xt, t)
@@ -50,7 +60,7 @@ class Score:
 
     def log_posterior(self, logits: LogProbs, xt: Tokens, t: Time, process: Process) -> LogProbs:
         if isinstance(process, Absorbing):
-            return process.carry_over(logits.log_softmax(-1), xt)
+            return normalised(logits, xt, process)
         posterior = process.posterior(self.log_score(logits, xt, t, process), xt, t).clamp_min(1e-30)
         return posterior.log().masked_fill(logits == -torch.inf, -torch.inf).log_softmax(-1)
 

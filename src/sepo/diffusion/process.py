@@ -55,8 +55,11 @@ class Process(ABC):
         """Draws from pi."""
 
     @abstractmethod
-    def carry_over(self, log_posterior: LogProbs, xt: Tokens) -> LogProbs:
-        """What x_t itself says about x0, imposed on a posterior."""
+    def carry_over(self, log_posterior: LogProbs, xt: Tokens, in_place: bool = False) -> LogProbs:
+        """What x_t itself says about x0, imposed on a posterior, or on logits of one.
+
+        in_place: nobody else holds the tensor, and it may be written to.
+        """
 
     def noise(self, tokens: Tokens, free: Sites, chance: Chance) -> Tokens:
         """The start of a sampler: free sites drawn from pi, the others as given."""
@@ -139,7 +142,7 @@ class Uniform(Process):
     def redraw(self, uniform: PerSite) -> Tokens:
         return (uniform * self.size).long().clamp_max(self.size - 1)
 
-    def carry_over(self, log_posterior: LogProbs, xt: Tokens) -> LogProbs:
+    def carry_over(self, log_posterior: LogProbs, xt: Tokens, in_place: bool = False) -> LogProbs:
         return log_posterior
 
 
@@ -166,11 +169,16 @@ class Absorbing(Process):
     def redraw(self, uniform: PerSite) -> Tokens:
         return torch.full(uniform.shape, self.mask, device=uniform.device)
 
-    def carry_over(self, log_posterior: LogProbs, xt: Tokens) -> LogProbs:
+    def carry_over(self, log_posterior: LogProbs, xt: Tokens, in_place: bool = False) -> LogProbs:
         """A site that is not masked is known: one-hot at its token (SUBS, arXiv 2406.07524, section 3.2.3)."""
         known, here = (xt != self.mask).unsqueeze(-1), xt.unsqueeze(-1)
-        certain = log_posterior.gather(-1, here).masked_fill(known, 0.0)
-        return log_posterior.masked_fill(known, -torch.inf).scatter_(-1, here, certain)
+        row, site = (torch.arange(count, device=xt.device) for count in xt.shape)
+        own = log_posterior[row.unsqueeze(1), site, xt].unsqueeze(
+            -1
+        )  # gather would keep the whole tensor for its slope
+        certain = own.masked_fill(known, 0.0)
+        filled = log_posterior.masked_fill_ if in_place else log_posterior.masked_fill
+        return filled(known, -torch.inf).scatter_(-1, here, certain)
 
     def reveal_probability(self, t: Time, s: Time) -> PerSequence:
         """(alpha_s - alpha_t) / (1 - alpha_t): the chance that a mask at t is a token at s, whatever the network."""

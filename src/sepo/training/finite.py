@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
@@ -40,6 +41,21 @@ class FiniteGuard(TrainerCallback):
     folder: Path
     advice: str
     inputs: Sequence[Batch] = field(default_factory=list)
+    losses: list[tuple[Tensor, Batch]] = field(default_factory=list)
+
+    def watch(self, loss: Tensor, inputs: Batch) -> None:
+        """The loss of a micro-batch, to be looked at before the step: the device is not waited for until then."""
+        self.losses.append((loss.detach(), inputs))
+
+    def require_losses(self, step: int, rank: int) -> None:
+        """
+        Raises:
+            NonFiniteError: a loss that was watched since the last call is not finite.
+        """
+        watched, self.losses = self.losses, []
+        values = torch.stack([loss for loss, _ in watched]).tolist() if watched else []
+        for value, (_, inputs) in zip(values, watched, strict=True):
+            self.require("loss", value, step, rank, [inputs])
 
     def require(self, what: str, value: float, step: int, rank: int, inputs: Sequence[Batch] | None = None) -> None:
         """
@@ -63,6 +79,7 @@ class FiniteGuard(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """After clipping. An infinite gradient of fp16 is the business of its loss scaler."""
+        self.require_losses(state.global_step, args.process_index)
         gradients = [weight.grad for weight in self.network.parameters() if weight.grad is not None]
         if gradients and not args.fp16:
             self.require("gradient norm", float(get_total_norm(gradients)), state.global_step, args.process_index)

@@ -155,10 +155,9 @@ class PretrainTrainer(PublishingTrainer):
         """Nats per site that is learned, averaged over sequences."""
         canvas = Canvas(**inputs)
         loss = self._per_site(self.policy.on(model), canvas, self._chance(len(canvas)), self.args.draws).mean()
-        value = loss.item()
-        self.guard.require("loss", value, self.state.global_step, self.args.process_index, [inputs])
-        self.ledger.note({"loss": value})
-        self.losses.note({"train_loss": value})
+        self.guard.watch(loss, inputs)
+        self.ledger.note({"loss": loss})
+        self.losses.note({"train_loss": loss})
         return loss
 
     def floating_point_ops(self, inputs: Any) -> int:

@@ -184,10 +184,9 @@ class SEPOTrainer(PublishingTrainer):
             with torch.no_grad(), self.reference.policy(self.policy) as policy:
                 reference = self.objective.read_reference(policy, inputs.views, new)
         loss = self.objective.loss(new, inputs.old_reading(new), reference, inputs.credit, inputs.views)
-        value = loss.value.item()
-        self.guard.require("loss", value, self.state.global_step, self.args.process_index, [inputs])
-        self.progress.ledger.note({"loss": value, **{name: each.item() for name, each in loss.metrics.items()}})
-        self.progress.losses.note({"train_loss": value})
+        self.guard.watch(loss.value, inputs)
+        self.progress.ledger.note({"loss": loss.value, **loss.metrics})
+        self.progress.losses.note({"train_loss": loss.value})
         return loss.value
 
     def floating_point_ops(self, inputs: Any) -> int:
@@ -195,6 +194,7 @@ class SEPOTrainer(PublishingTrainer):
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         """Before clipping; releases of transformers without this call leave it to the guard, after clipping."""
+        self.guard.require_losses(self.state.global_step, self.args.process_index)
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         if norm is not None and not self.args.fp16:
             self.guard.require("gradient norm", float(norm), self.state.global_step, self.args.process_index)
