@@ -98,7 +98,7 @@ class FromCommand:
 
 
 def _end(running: subprocess.Popen[str]) -> None:
-    """It and what it started: they share a session of their own."""
+    """It and what it started, which are one process group."""
     with suppress(ProcessLookupError):
         os.killpg(running.pid, signal.SIGKILL)
     running.wait()
