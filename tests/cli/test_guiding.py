@@ -7,9 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from sepo import load
 from sepo.cli import main
+from sepo.cli.design_options import Design
+from sepo.cli.designs import designed
+from sepo.models import save_pretrained
+from sepo.oracles import Ensemble, load_oracle
+from sepo.oracles.network import ConvOracle, ConvOracleConfig
+from sepo.oracles.oracle import save_oracle
+from sepo.tasks import Measured
 from tests.cli.conftest import TASK, TOY
+from tests.oracles.tables import write_table
 
 
 @pytest.mark.parametrize(
@@ -60,6 +70,44 @@ def test_prompts_of_a_population_stay_together_in_an_evaluation(pretrained, caps
 def test_what_is_missing_is_said(pretrained, words, message, capsys):
     assert main(["sample", str(pretrained), "--num", "4", *words]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def measured() -> list[str]:
+    """A table, a generator that has learned nothing, and oracles that have not either: numbers with a gradient."""
+    table = write_table(Path("table.csv"), rows=60)
+    torch.manual_seed(0)
+    for name in ("reward", "judge"):
+        sizes = ConvOracleConfig(hidden_size=8, kernel=5, dropout=0.0, deviation=10.0)
+        save_oracle(Ensemble([ConvOracle(sizes)]), Path("oracles") / name)
+    task = Measured(str(table), sequence="seq", activity="act", oracles="oracles", hidden_size=8)
+    save_pretrained(task.denoiser(), "generator")
+    words = ["--task", "measured", "--task.data", "table.csv", "--task.oracles", "oracles"]
+    return [*words, "--task.sequence", "seq", "--task.activity", "act"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["classifier", "--guidance_kwargs.gamma", "50"],
+        ["tds", "--guidance_kwargs.particles", "8", "--guidance_kwargs.beta", "0.02"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_an_oracle_with_a_gradient_leads_by_it(measured, options):
+    base = ["sample", "generator", *measured, "--sampler", "ancestral", "--steps", "10", "--num", "32"]
+    assert main([*base, "--output", "plain.npy"]) == 0
+    assert main([*base, "--guidance", *options, "--output", "led.npy"]) == 0
+    plain, led = (load_oracle("oracles/reward")(torch.from_numpy(np.load(f"{name}.npy"))) for name in ("plain", "led"))
+    assert float(led.mean()) > float(plain.mean()) + float(plain.std())
+
+
+def test_designs_are_drawn_under_guidance(measured):
+    task = Measured("table.csv", sequence="seq", activity="act", oracles="oracles", hidden_size=8)
+    policy = load("generator")
+    plain = designed(Design(data="table.csv", num=8), task, policy)
+    led = designed(Design(data="table.csv", num=8, guidance="best_of_n", guidance_kwargs={"n": 8}), task, policy)
+    assert float(led.columns["reward"].mean()) > float(plain.columns["reward"].mean())
 
 
 def test_blocks_are_sampled_by_name(pretrained):

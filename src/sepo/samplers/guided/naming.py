@@ -29,7 +29,7 @@ OBJECTS = ("inner", "reward", "value", "proposal")
 
 
 def guidance_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a guidance, checked by name.
+    """The options of a guidance, checked by name; whole numbers stand for real ones too.
 
     Raises:
         ValueError: there is no such guidance, it has no such option, or it lacks one that has no default.
@@ -42,7 +42,8 @@ def guidance_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     if unknown or lacking:
         fault = f"holds {unknown[0]!r}, which it does not have" if unknown else f"lacks {lacking[0]!r}"
         raise ValueError(f"guidance={name!r}: guidance_kwargs {fault}; its options are {', '.join(known)}.")
-    return dict(options)
+    real = {each.name for each in fields(GUIDANCE[name]) if "float" in str(each.type)}
+    return {each: float(value) if each in real and type(value) is int else value for each, value in options.items()}
 
 
 def guided(name: str, inner: Sampler, reward: Any, options: Mapping[str, Any]) -> Sampler:
