@@ -67,6 +67,8 @@ CASES = {
     "critic": {"use_critic": True, "num_iterations": 2, "cliprange_value": 0.05, "weight": "ppo"},
     "critic along the path": {"use_critic": True, "gae_lambda": 0.9, "whiten_advantages": True, "num_iterations": 3},
     "target of the KL": {"target_kl": 0.02, "kl_gain": 1.0, "num_iterations": 2},
+    "elites": {"replay_kwargs": {"size": 5, "search": 3}, "num_iterations": 2},
+    "elites alone": {"algorithm": "elite_replay", "states": 16, "beta": 0.0},
     "dropout": {"disable_dropout": False},
     "sparse log lines": {"logging_steps": 4, "num_iterations": 4},
 }

@@ -26,6 +26,9 @@ class Algorithm(ABC):
     needs: ClassVar[Literal["masks", "paths"] | None] = None
     """masks: a process that masks; paths: also a sampler that fills each mask once, since its path is read."""
 
+    replays: ClassVar[bool] = False
+    """Whether it learns from elites, which the trainer keeps."""
+
     @property
     def return_beta(self) -> float | None:
         """What a nat of path KL costs in the return; None: what the configuration says."""

@@ -3,6 +3,7 @@
 from sepo.objectives.algorithm import Algorithm
 from sepo.objectives.coupled_grpo import CoupledGRPO
 from sepo.objectives.diffu_grpo import DiffuGRPO
+from sepo.objectives.elite_replay import EliteReplay
 from sepo.objectives.espo import Espo
 from sepo.objectives.just_grpo import JustGRPO
 from sepo.objectives.sdpo import Sdpo
@@ -32,5 +33,6 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "sdpo": Sdpo,
     "wdce": Wdce,
     "trajectory_balance": TrajectoryBalance,
+    "elite_replay": EliteReplay,
     "sepo_released": SepoReleased,
 }

@@ -18,6 +18,7 @@ from sepo.objectives.readings import FIXED, READINGS, AllSites, NextSite, Transi
 from sepo.objectives.weights import WEIGHTS, Reinforce, Weight
 from sepo.samplers import KernelSampler, Sampler, require_density, sampler_named
 from sepo.training.crediting import ByCritic
+from sepo.training.elites import Replay
 
 OF_SEPO = (
     *("reading", "states", "weight", "epsilon", "epsilon_high", "delta", "neighbours", "snis_draws"),
@@ -61,17 +62,19 @@ class Options(Protocol):
     target_kl: float | None
     path_kl_coef: float
     entropy_coef: float
+    replay_kwargs: Any
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a method is made of. beta: reward per nat of path KL, in the return; critic: None without one."""
+    """What a method is made of. beta: reward per nat of path KL, in the return; critic, replay: None without one."""
 
     sampler: Sampler
     objective: Objective
     advantage: Advantage
     beta: float
     critic: ByCritic | None = None
+    replay: Replay | None = None
 
 
 def build_parts(config: Options, process: Process, algorithm: Algorithm | None = None, **given: Any) -> Parts:
@@ -84,7 +87,8 @@ def build_parts(config: Options, process: Process, algorithm: Algorithm | None =
     if algorithm is not None and given.get("objective") is None:
         _require_readable(algorithm, process, sampler)
     beta = _price(config, algorithm)
-    return Parts(sampler, objective, advantage, beta, build_critic(config, process, sampler))
+    critic = build_critic(config, process, sampler)
+    return Parts(sampler, objective, advantage, beta, critic, build_replay(config, algorithm))
 
 
 def _price(config: Options, algorithm: Algorithm | None) -> float:
@@ -205,6 +209,18 @@ def build_critic(config: Options, process: Process | None = None, sampler: Sampl
             "whitening, or reading='next_site'."
         )
     return ByCritic(replace(reading, states=None), config.gae_lambda, config.whiten_advantages)
+
+
+def build_replay(config: Options, algorithm: Algorithm | None = None) -> Replay | None:
+    """None: elites are neither learned again nor searched around."""
+    algorithm = algorithm or build_algorithm(config)
+    if config.replay_kwargs is None and not (algorithm is not None and algorithm.replays):
+        return None
+    options: Any = config.replay_kwargs or {}
+    known = [field.name for field in fields(Replay)]
+    if unknown := sorted(options.keys() - set(known)):
+        raise ValueError(f"replay_kwargs holds {unknown[0]!r}; its options are {', '.join(known)}.")
+    return Replay(**options)
 
 
 def require_one_method(config: Options) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -32,14 +32,16 @@ from sepo.record import concatenate
 from sepo.rewards import RewardError, Rewards, Scores, reward_metrics
 from sepo.samplers import KernelSampler, Sampler, roll, transitions_log_prob
 from sepo.training.crediting import ByCritic
+from sepo.training.elites import Elites, Replay, around, explorer, learned_again
 from sepo.training.experience import Experience, rollout_reading
 from sepo.training.kl_control import KLControl
 from sepo.training.prompts import Prompts, as_messages, completion_ids
 from sepo.training.reference import Reference
 from sepo.training.rows import Row, columns_of
 
-ROLLOUT, VIEWS = 0, 1
-"""Purposes of a group's generators: the rollout, and the views of iteration i (VIEWS + i)."""
+ROLLOUT, VIEWS, SEARCH, REPLAY = 0, 1, 1_000_001, 1_000_002
+"""Purposes of a group's generators: the rollout, the views of iteration i (VIEWS + i), what is searched around elites,
+and which of these are learned again in iteration i (REPLAY + i)."""
 
 
 def alone(values: Tensor) -> Tensor:
@@ -65,7 +67,8 @@ class Collected:
 class Collector:
     """gather: a tensor of all processes, in order of rank; group: sequences per prompt; precision: the context in which
     networks run here, so that policy and reference are read in the precision of the loss (bf16) and rewards are not;
-    critic: makes the credit in place of the advantage's comparison.
+    critic: makes the credit in place of the advantage's comparison; replay: how elites are learned again and searched
+    around, None: neither.
     """
 
     policy: Denoiser
@@ -79,6 +82,8 @@ class Collector:
     control: KLControl = field(default_factory=lambda: KLControl(0.0))
     critic: ByCritic | None = None
     reference: Reference | None = None
+    replay: Replay | None = None
+    elites: Elites = field(default_factory=lambda: Elites(0))
     gather: Callable[[Tensor], Tensor] = field(default=alone)
     precision: Callable[[], AbstractContextManager[Any]] = field(default=nullcontext)
 
@@ -88,6 +93,11 @@ class Collector:
             ValueError: a collection of `groups` groups compares nothing with nothing, or micro-batches of `micro`
                 sequences tear apart what the objective compares.
         """
+        if self.replay is not None and self.prompts.conditional:
+            raise ValueError(
+                "replay keeps the best of all sequences, and those of different prompts cannot be compared: leave "
+                "replay_kwargs out, or train without prompts."
+            )
         together = self.objective.together
         if micro % together or (self.prompts.conditional and self.group % together):
             raise ValueError(
@@ -113,15 +123,42 @@ class Collector:
         chance = Chance.seeded(self.seed, groups, self.group, self.policy.device, ROLLOUT)
         with self.precision():
             rollout = roll(self.sampler, self.policy, canvas, chance)
-        prompts = self.prompts.prompts(rows)
-        completions = as_messages(prompts, self.prompts.completions(rollout))
-        scores = self.rewards(prompts, completions, completion_ids(rollout), columns_of(rows), trainer_state)
+        prompts, completions, scores = self._scored(rows, rollout, trainer_state)
         per_step = self.log_ratio(rollout)
         reward = scores.total.to(per_step)
         returns = whole(reward, per_step, self.control.beta)
         credit = self._credit(rollout, reward, per_step, returns)
         metrics = self._metrics(rollout, scores, credit.log_ratio, returns[:, 0])
+        if self.replay is not None:
+            metrics |= self._remember(self.replay, rollout, scores, groups, trainer_state)
         return Collected(list(groups), rollout, prompts, completions, scores, returns[:, 0], credit, metrics)
+
+    def _scored(self, rows: Sequence[Row], rollout: Rollout, trainer_state: Any) -> tuple[list[Any], list[Any], Scores]:
+        """Prompts, completions, and what the rewards say of them."""
+        prompts = self.prompts.prompts(rows)
+        completions = as_messages(prompts, self.prompts.completions(rollout))
+        scores = self.rewards(prompts, completions, completion_ids(rollout), columns_of(rows), trainer_state)
+        return prompts, completions, scores
+
+    def _remember(
+        self, how: Replay, rollout: Rollout, scores: Scores, groups: Sequence[int], trainer_state: Any
+    ) -> dict[str, float]:
+        """The elites hear of a collection, and of what is found around them."""
+        self.elites.hear(self.gather(rollout.x0), self.gather(scores.total))
+        found: dict[str, float] = {}
+        if how.search and len(self.elites):
+            chance = Chance.seeded(self.seed, [groups[0]], how.search, self.policy.device, SEARCH)
+            free = rollout.canvas.free[:1].expand(how.search, -1)
+            canvas, policy = around(self.elites, how, free, chance), explorer(self.policy, how)
+            with self.precision():
+                near = roll(self.sampler, policy, canvas, chance)
+            near = replace(near, canvas=replace(canvas, free=free))
+            total = self._scored([{}] * how.search, near, trainer_state)[2].total
+            self.elites.hear(self.gather(near.x0), self.gather(total))
+            found["search/reward"] = self.gather(total).nanmean().item()
+        if len(self.elites):
+            found |= {"elites/best": float(self.elites.reward[0]), "elites/mean": float(self.elites.reward.mean())}
+        return found
 
     def _credit(self, rollout: Rollout, reward: Tensor, per_step: Tensor, returns: Tensor) -> Credit:
         log_ratio = per_step.sum(1)
@@ -175,8 +212,14 @@ class Collector:
             slices = (views[start : start + micro] for start in range(0, len(views), micro))
             with self.precision(), evaluating(self.policy.network):
                 old = concatenate([self._old(part) for part in slices])
-        whole = Experience(collected.credit.at(views.step), views, old)
+        whole = Experience(collected.credit.at(views.step), views, old, self._replayed(collected, iteration))
         return [whole[start : start + micro] for start in range(0, len(whole), micro)]
+
+    def _replayed(self, collected: Collected, iteration: int) -> Views | None:
+        if self.replay is None or not self.replay.coef or not len(self.elites):
+            return None
+        chance = Chance.seeded(self.seed, collected.groups, self.group, self.policy.device, REPLAY + iteration)
+        return learned_again(self.elites, self.replay, collected.rollout.canvas.free, self.policy.process, chance)
 
     def _old(self, views: Views) -> Reading:
         found = self.objective.read(self.policy, views)

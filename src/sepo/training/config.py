@@ -15,6 +15,7 @@ from sepo.training.building import (
     build_advantage,
     build_critic,
     build_objective,
+    build_replay,
     build_sampler,
     require_one_method,
 )
@@ -69,6 +70,9 @@ class SEPOConfig(TrainingArguments):
         cliprange_value: how far a value may move from the old one, in reward, before its gradient stops; None: any
             distance.
         whiten_advantages: mean 0 and standard deviation 1 over a collection; reads the values of all states, too.
+        replay_kwargs: elites, the best distinct sequences so far, are learned again beside the method's own loss and
+            searched around: options of `sepo.training.Replay`, as {"size": 64, "search": 32}; None: they are not kept.
+            Without prompts only.
         reward_weights: one per reward function; None: all 1.
         reward_timeout: seconds a call of a reward may take; None: no limit.
         reward_retries: calls repeated after a failure or a timeout.
@@ -89,6 +93,7 @@ class SEPOConfig(TrainingArguments):
         "model_init_kwargs",
         "algorithm_kwargs",
         "sampler_kwargs",
+        "replay_kwargs",
     ]
 
     learning_rate: float = 1e-5
@@ -124,6 +129,7 @@ class SEPOConfig(TrainingArguments):
     vf_coef: float = 0.5
     cliprange_value: float | None = None
     whiten_advantages: bool = False
+    replay_kwargs: dict[str, Any] | str | None = None
     reward_weights: list[float] | None = None
     reward_timeout: float | None = None
     reward_retries: int = 0
@@ -152,6 +158,7 @@ class SEPOConfig(TrainingArguments):
         build_objective(self)
         build_advantage(self)
         build_critic(self)
+        build_replay(self)
 
     def _check(self) -> None:
         if self.beta < 0 or self.path_kl_coef < 0:

@@ -32,9 +32,8 @@ def rewards_on(
     group = args.num_generations_eval or args.num_generations
     at_once = max(args.per_device_eval_batch_size // group, 1)
     seed = collector.seed + EVALUATION_SEED
-    quiet = replace(
-        collector, seed=seed, group=group, gather=alone, reference=None, control=KLControl(0.0), critic=None
-    )
+    nothing: Any = {"reference": None, "control": KLControl(0.0), "critic": None, "replay": None}
+    quiet = replace(collector, seed=seed, group=group, gather=alone, **nothing)
     mine = list(range(layout.rank, len(rows), layout.world))
     records: list[dict[str, float]] = []
     for start in range(0, len(mine), at_once):

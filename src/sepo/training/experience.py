@@ -19,12 +19,14 @@ from sepo.record import Record
 class Experience(Record):
     """The sequences of a micro-batch: their credit at the views, the views, and the old policy's reading of them.
 
-    old is None where the old policy is the new one, so that its reading is the new one's without gradient.
+    old is None where the old policy is the new one, so that its reading is the new one's without gradient. replay: of
+    elites that are learned again, as many.
     """
 
     credit: Credit
     views: Views
     old: Reading | None = None
+    replay: Views | None = None
 
     def old_reading(self, new: Reading) -> Reading:
         return new.detach() if self.old is None else self.old
@@ -36,8 +38,13 @@ def restored(found: Mapping[str, Tensor]) -> Experience:
     def part(name: str) -> dict[str, Tensor]:
         return {key.removeprefix(f"{name}."): tensor for key, tensor in found.items() if key.startswith(f"{name}.")}
 
-    old = part("old")
-    return Experience(Credit(**part("credit")), Views(**part("views")), Reading(**old) if old else None)
+    old, replay = part("old"), part("replay")
+    return Experience(
+        Credit(**part("credit")),
+        Views(**part("views")),
+        Reading(**old) if old else None,
+        Views(**replay) if replay else None,
+    )
 
 
 def rollout_reading(rollout: Rollout, views: Views) -> Reading:

@@ -1,7 +1,7 @@
 """Progress: what a run knows beside its weights and what transformers keeps.
 
-Its place in the stream of experience, the log line that is open, the evaluations counted, what a nat costs by now, and
-a reference that moves.
+Its place in the stream of experience, the elites, the log line that is open, the evaluations counted, what a nat costs
+by now, and a reference that moves.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Progress:
     def restart(self) -> None:
         """A new run: from the first prompt, with nothing noted."""
         self.stream.restart()
+        self.stream.collector.elites.restart()
         self.control.restart()
         self.ledger.settle()
         self.losses.settle()
@@ -47,6 +48,7 @@ class Progress:
         """One process's part; the first process also writes the reference, and the collection of all processes."""
         folder.mkdir(parents=True, exist_ok=True)
         position, tensors = self.stream.state()
+        tensors |= self.stream.collector.elites.state()
         state = {
             "position": position,
             "sizes": self._sizes(),
@@ -70,7 +72,9 @@ class Progress:
             ValueError: the checkpoint was saved without it, or by a run of other sizes.
         """
         state = self._read(folder, rank)
-        self.stream.restore(state["position"], load_file(folder / f"stream_{rank}.safetensors"))
+        tensors = load_file(folder / f"stream_{rank}.safetensors")
+        self.stream.restore(state["position"], tensors)
+        self.stream.collector.elites.restore(tensors)
         self.ledger.restore(state["ledger"])
         self.losses.restore(state["losses"])
         self.control.restore(state.get("beta", self.control.beta))

@@ -25,6 +25,7 @@ from sepo.training.callbacks import FollowPolicy, StopOnInterrupt, TimeSteps, Wr
 from sepo.training.checkpoint import asked_for, open_folder
 from sepo.training.collector import Collected, Collector, alone
 from sepo.training.config import SEPOConfig, layout_of
+from sepo.training.elites import Elites, with_replay
 from sepo.training.evaluation import require_rows, rewards_on
 from sepo.training.finite import ADVICE, FiniteGuard
 from sepo.training.kl_control import KLControl
@@ -113,6 +114,8 @@ class SEPOTrainer(PublishingTrainer):
             control=KLControl(parts.beta, args.target_kl, args.kl_gain),
             critic=parts.critic,
             reference=self.reference,
+            replay=parts.replay,
+            elites=Elites(0 if parts.replay is None else parts.replay.size),
             gather=self._gather if self.accelerator.num_processes > 1 else alone,
             precision=lambda: self.accelerator.autocast(),
         )
@@ -184,6 +187,8 @@ class SEPOTrainer(PublishingTrainer):
             with torch.no_grad(), self.reference.policy(self.policy) as policy:
                 reference = self.objective.read_reference(policy, inputs.views, new)
         loss = self.objective.loss(new, inputs.old_reading(new), reference, inputs.credit, inputs.views)
+        if inputs.replay is not None:
+            loss = with_replay(loss, self.policy.on(model), inputs.replay, self.collector.replay)
         self.guard.watch(loss.value, inputs)
         self.progress.ledger.note({"loss": loss.value, **loss.metrics})
         self.progress.losses.note({"train_loss": loss.value})

@@ -110,10 +110,13 @@ class DnaCnn(PreTrainedModel):
         self.time_embedder = nn.Sequential(Waves(width), nn.Linear(width, width))
         self.time_layers = nn.ModuleList(TimeLayer(width) for _ in dilations)
         self.convs = nn.ModuleList(
-            Convolution(width, width, KERNEL, dilation=dilation, padding=KERNEL // 2 * dilation) for dilation in dilations
+            Convolution(width, width, KERNEL, dilation=dilation, padding=KERNEL // 2 * dilation)
+            for dilation in dilations
         )
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in dilations)
-        self.final_conv = nn.Sequential(Convolution(width, width, 1), nn.ReLU(), Convolution(width, config.vocab_size, 1))
+        self.final_conv = nn.Sequential(
+            Convolution(width, width, 1), nn.ReLU(), Convolution(width, config.vocab_size, 1)
+        )
         self.dropout = nn.Dropout(config.dropout)
         self.gradient_checkpointing = False
         self.post_init()

@@ -1,0 +1,188 @@
+"""The methods of the terminator benchmark: (bench, seed) -> designs, what was scored on the way, and the costs."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sepo import SEPOConfig, SEPOTrainer
+from sepo.diffusion.canvas import Canvas
+from sepo.diffusion.denoiser import Denoiser
+from sepo.models import load
+from sepo.objectives.drakes import Drakes
+from sepo.ops import Chance
+from sepo.samplers import Ancestral, FirstHitting, PredictorCorrector, Sampler, roll
+from sepo.samplers.guided import SMC, SVDD, TDS, BestOfN, ClassifierGuidance
+from sepo.tasks import Measured
+
+STEPS = 32
+"""Network evaluations of a rollout."""
+UPDATES, BATCH = 60, 32
+"""Of fine-tuning; their product are the reward calls."""
+DESIGNS = 256
+AT_ONCE = 64
+GUIDED = 64
+"""Designs of a method that is guided at inference; calls and evaluations are of these."""
+
+
+@dataclass
+class Outcome:
+    """designs, scored: letters [number length]; calls: sequences rewarded; evaluations: of the network, to train and to
+    draw one set of designs."""
+
+    designs: np.ndarray
+    scored: np.ndarray
+    calls: int
+    evaluations: int
+
+
+Method = Callable[["Bench", int], Outcome]
+
+
+@dataclass
+class Bench:
+    """folder: of the generator."""
+
+    folder: Path
+    task: Measured
+    scored: list[Tensor] = field(default_factory=list)
+
+    def generator(self) -> Denoiser:
+        return load(self.folder)
+
+    def reward(self, tokens: Tensor) -> Tensor:
+        """The reward's oracle, with a memory of what it was asked."""
+        self.scored.append(tokens.clone())
+        return self.task.oracle("reward")(tokens)
+
+    def soft_reward(self, mixture: Tensor) -> Tensor:
+        self.scored.append(mixture.detach()[..., :-1].argmax(-1))
+        return self.task.oracle("reward").soft(mixture[..., :-1])
+
+    def asked(self) -> Tensor:
+        """All that was scored since the last time."""
+        found = torch.cat(self.scored) if self.scored else torch.zeros(0, self.task.measured.length, dtype=torch.long)
+        self.scored = []
+        return found
+
+
+def drawn(policy: Denoiser, sampler: Sampler, number: int, seed: int, at_once: int = AT_ONCE) -> Tensor:
+    parts = []
+    for start in range(0, number, at_once):
+        count = min(at_once, number - start)
+        chance = Chance.seeded(1_000_000 + seed, [start], count, policy.device)
+        canvas = Canvas.blank(count, policy.length or 0)
+        parts.append(roll(sampler, policy, canvas, chance).x0)
+    return torch.cat(parts)
+
+
+def outcome(bench: Bench, designs: Tensor, evaluations: int) -> Outcome:
+    scored = bench.asked()
+    return Outcome(designs.numpy().astype(np.int8), scored.numpy().astype(np.int8), len(scored), evaluations)
+
+
+def pretrained(bench: Bench, seed: int) -> Outcome:
+    policy = bench.generator()
+    return outcome(bench, drawn(policy, FirstHitting(STEPS), DESIGNS, seed), policy.meter.evaluations)
+
+
+def guided(make: Callable[[Bench], Sampler], bench: Bench, seed: int) -> Outcome:
+    """No training: the costs are those of the designs themselves."""
+    policy = bench.generator()
+    designs = drawn(policy, make(bench), GUIDED, seed)
+    return outcome(bench, designs, policy.meter.evaluations)
+
+
+def tuned(
+    bench: Bench, seed: int, soft: Drakes | None = None, sampler: Sampler | None = None, **changes: Any
+) -> Outcome:
+    policy, options = bench.generator(), {"sampling_steps": STEPS, "states": 8, "scale_rewards": "batch"}
+    if "algorithm" in changes or soft is not None:
+        options |= {"states": 16, "scale_rewards": "group"}
+    options |= {"max_steps": UPDATES, "learning_rate": 3e-4, "lr_scheduler_type": "linear"} | changes
+
+    def reward(completions: list[np.ndarray], **columns: Any) -> list[float]:
+        tokens = torch.from_numpy(np.stack(completions)).long()
+        if soft is not None:
+            return [0.0] * len(tokens)
+        return bench.reward(tokens).tolist()
+
+    with tempfile.TemporaryDirectory() as folder:
+        args = SEPOConfig(
+            folder,
+            per_device_train_batch_size=BATCH,
+            num_generations=BATCH,
+            seed=seed,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            save_completions=False,
+            **options,
+        )
+        trainer = SEPOTrainer(policy, reward, args, algorithm=soft, sampler=sampler)
+        trainer.train()
+    scored = bench.asked()
+    designs = drawn(trainer.policy, FirstHitting(STEPS), DESIGNS, seed)
+    found = outcome(bench, designs, trainer.policy.meter.evaluations)
+    return Outcome(found.designs, scored.numpy().astype(np.int8), len(scored), found.evaluations)
+
+
+def drakes(alpha: float, bench: Bench, seed: int) -> Outcome:
+    """The last quarter of the steps softly, as 50 of 128 published is more than a third."""
+    return tuned(bench, seed, soft=Drakes(bench.soft_reward, truncate=8, alpha=alpha))
+
+
+def evolved(bench: Bench, seed: int) -> Outcome:
+    """pygad from samples of the generator, with as many reward calls as fine-tuning has."""
+    import pygad
+
+    policy, population = bench.generator(), 64
+    first = drawn(policy, FirstHitting(STEPS), population, seed)
+    search = pygad.GA(
+        num_generations=UPDATES * BATCH // population - 1,
+        num_parents_mating=population // 2,
+        keep_elitism=population // 20,
+        fitness_func=lambda _, genes, at: bench.reward(torch.from_numpy(genes.astype(np.int64))).tolist(),
+        fitness_batch_size=population,
+        initial_population=first.numpy(),
+        gene_type=int,
+        gene_space=list(range(4)),
+        parent_selection_type="tournament",
+        K_tournament=6,
+        crossover_type="two_points",
+        mutation_type="random",
+        mutation_probability=2 / first.shape[1],
+        random_seed=seed,
+        suppress_warnings=True,
+    )
+    search.run()
+    return outcome(bench, torch.from_numpy(search.population.astype(np.int64)), policy.meter.evaluations)
+
+
+METHODS: dict[str, Method] = {
+    "pretrained": pretrained,
+    **{f"sepo {beta}": partial(tuned, beta=beta) for beta in (0.03,)},
+    "drakes": partial(drakes, 0.003),
+    "diffu_grpo": partial(tuned, algorithm="diffu_grpo"),
+    "elite_replay": partial(tuned, algorithm="elite_replay", replay_kwargs={"size": 64}),
+    "svdd 8": partial(guided, lambda bench: SVDD(Ancestral(STEPS), bench.reward, 8)),
+    "best of 8": partial(guided, lambda bench: BestOfN(FirstHitting(STEPS), bench.reward, 8)),
+    **{f"sepo {beta}": partial(tuned, beta=beta) for beta in (0.0, 0.01, 0.1, 0.3)},
+    "trajectory_pg": partial(tuned, algorithm="trajectory_pg"),
+    "genetic": evolved,
+    "drakes 0.03": partial(drakes, 0.03),
+    "drakes 0.3": partial(drakes, 0.3),
+    "smc": partial(guided, lambda bench: SMC(Ancestral(STEPS), bench.reward, 0.3, 16)),
+    "tds": partial(guided, lambda bench: TDS(Ancestral(STEPS), bench.soft_reward, 0.3, 16)),
+    "classifier": partial(guided, lambda bench: ClassifierGuidance(Ancestral(STEPS), 3.0, bench.soft_reward)),
+    "sepo flow": partial(tuned, beta=0.03, sampler=PredictorCorrector(STEPS // 2, 1)),
+    "sepo_released": partial(tuned, algorithm="sepo_released", max_steps=2),
+}

@@ -1,0 +1,163 @@
+"""Elites: which are kept, where they are searched around, and what learning them again does to the loss."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sepo.diffusion.canvas import Canvas
+from sepo.diffusion.likelihood import bound
+from sepo.ops import Chance
+from sepo.samplers import FirstHitting, roll
+from sepo.training.elites import Elites, Replay, around, explorer, learned_again, reading_of
+from tests.training.toys import LENGTH, LETTERS, clues, lines, policy, same, trainer, uniform_policy, weights
+
+
+def elites(*rows: tuple[list[int], float], size: int = 10) -> Elites:
+    made = Elites(size)
+    made.hear(torch.tensor([row for row, _ in rows]), torch.tensor([value for _, value in rows]))
+    return made
+
+
+def free(rows: int, given: tuple[int, ...] = ()) -> Tensor:
+    sites = torch.ones(rows, LENGTH, dtype=torch.bool)
+    sites[:, list(given)] = False
+    return sites
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 2)), max_size=6), max_size=5), st.integers(1, 4))
+def test_the_best_distinct_sequences_are_kept_and_of_equals_the_newest(batches, size):
+    kept, told = Elites(size), {}
+    for batch in batches:
+        rows = torch.tensor([[x, y] for x, y in batch], dtype=torch.long).view(-1, 2)
+        kept.hear(rows, rows[:, 1].float())
+        for x, y in reversed(batch):  # of one batch the first counts as the newest
+            told.pop((x, y), None)
+            told[x, y] = float(y)
+    newest_first = [*reversed(told.items())]
+    expected = sorted(newest_first, key=lambda item: -item[1])[:size]
+    assert kept.reward.tolist() == [value for _, value in expected]
+    assert len({tuple(row) for row in kept.tokens.tolist()}) == len(kept)
+
+
+def test_a_sequence_scored_again_has_its_newest_reward_and_one_without_a_reward_is_no_elite():
+    kept = elites(([1, 1], 0.5), ([2, 2], 0.4), ([3, 3], float("nan")))
+    kept.hear(torch.tensor([[1, 1]]), torch.tensor([0.1]))
+    assert kept.tokens.tolist() == [[2, 2], [1, 1]] and kept.reward.tolist() == pytest.approx([0.4, 0.1])
+
+
+def test_the_best_are_drawn_most_often():
+    how, uniform = Replay(pressure=10), torch.linspace(0, 0.999999, 10001)
+    share = how.draw(5, uniform).bincount() / len(uniform)
+    law = 1 / (torch.arange(5) + 0.5)
+    torch.testing.assert_close(share, law / law.sum(), atol=1e-3, rtol=0)
+
+
+def test_the_canvas_around_elites_keeps_what_was_given_and_frees_the_share_that_was_asked_for():
+    kept = elites(([1] * LENGTH, 1.0), ([2] * LENGTH, 0.5))
+    rows, sites = 400, free(400, given=(0,))
+    canvas = around(kept, Replay(masked=(0.5, 0.5)), sites, Chance.of(0, rows))
+    assert not canvas.free[:, 0].any() and canvas.free.any(1).all()
+    assert canvas.free[:, 1:].float().mean() == pytest.approx(0.5, abs=0.05)
+    mixed = (canvas.tokens != canvas.tokens[:, :1]).any(1)
+    assert set(canvas.tokens.unique().tolist()) == {1, 2} and 0.05 < mixed.float().mean() < 0.45
+    least = around(kept, Replay(masked=(0.0, 1e-9)), sites, Chance.of(0, rows))
+    assert (least.free.sum(1) == 1).all()
+    alone = around(kept, Replay(crossover=0), sites, Chance.of(0, rows))
+    assert (alone.tokens == alone.tokens[:, :1]).all()
+
+
+@torch.no_grad()
+def test_an_explorer_draws_from_the_power_of_the_law_without_what_is_hardly_possible():
+    lens, xt = policy(), torch.full((2, LENGTH), LETTERS)
+    law = lens.log_posterior(xt, torch.ones(2))[..., :LETTERS]
+    found = explorer(lens, Replay(temperature=2.0)).log_posterior(xt, torch.ones(2))
+    torch.testing.assert_close(found[..., :LETTERS], (law / 2).log_softmax(-1))
+    assert (found[..., LETTERS] == -torch.inf).all()
+    some = float(law.exp().median())
+    cut = explorer(lens, Replay(temperature=2.0, min_prob=some)).log_posterior(xt, torch.ones(2))[..., :LETTERS]
+    assert ((cut == -torch.inf) == (law.exp() < some)).all() and (cut > -torch.inf).any(-1).all()
+    kept = (law / 2).masked_fill(law.exp() < some, -torch.inf).log_softmax(-1)
+    torch.testing.assert_close(cut, kept)
+    assert (explorer(lens, Replay(min_prob=0.49)).log_posterior(xt, torch.ones(2)) > -torch.inf).any(-1).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("made", [policy, uniform_policy])
+def test_what_is_learned_again_is_the_bound_on_the_elites(made):
+    lens, x0 = made(), torch.tensor([[1, 2, 0, 3, 1, 1]])
+    kept, rows = elites((x0[0].tolist(), 1.0)), 512
+    views = learned_again(kept, Replay(masks=4), free(rows), lens.process, Chance.of(0, rows))
+    found = -(views.weight * reading_of(lens.process).read(lens, views).log_prob).sum((1, 2))
+    expected = bound(lens, x0.expand(rows, -1), free(rows), Chance.of(1, rows), draws=4)
+    error = (found.var() + expected.var()).sqrt() / rows**0.5
+    assert abs(found.mean() - expected.mean()) < 4 * error
+
+
+@pytest.mark.parametrize("options", [{"algorithm": "elite_replay", "states": 16}, {"replay_kwargs": {"coef": 1.0}}])
+def test_a_run_learns_its_elites(tmp_path, options):
+    """The bound on the best falls, and what is drawn comes nearer to it."""
+    run = trainer(tmp_path, max_steps=40, learning_rate=0.02, logging_steps=1, **options)
+    run.train()
+    found = [line for line in lines(tmp_path) if "elites/bound" in line]
+    assert found[-1]["elites/bound"] < 0.5 * found[0]["elites/bound"]
+    assert found[-1]["reward"] > found[0]["reward"] + 0.3
+    assert found[-1]["elites/best"] == 1.0
+
+
+def test_the_search_scores_further_sequences_and_the_method_learns_from_its_own_alone(tmp_path):
+    """With coef 0 the weights are those of a run without elites; the rewards were called for more."""
+    calls: list[int] = []
+
+    def reward(completions, **columns):
+        calls.append(len(completions))
+        return [float((completion == 1).mean()) for completion in completions]
+
+    plain = trainer(tmp_path / "plain", reward=reward, max_steps=3)
+    plain.train()
+    assert calls == [8, 8, 8]
+    calls.clear()
+    searching = trainer(tmp_path / "search", reward=reward, max_steps=3, replay_kwargs={"coef": 0.0, "search": 5})
+    searching.train()
+    assert calls == [8, 5, 8, 5, 8, 5]
+    assert same(weights(plain.policy.network), weights(searching.policy.network))
+
+
+def test_elites_are_found_sooner_by_a_search():
+    lens, how, mean = policy(), Replay(size=4, search=16), {}
+    for searching in (False, True):
+        kept = Elites(4)
+        for step in range(12):
+            chance = Chance.seeded(0, [step], 16)
+            canvas, drawing = Canvas.blank(16, LENGTH), lens
+            if searching and step:
+                canvas, drawing = around(kept, how, free(16), chance), explorer(lens, how)
+            x0 = roll(FirstHitting(), drawing, canvas, chance).x0
+            kept.hear(x0, (x0 == 1).float().mean(1))
+        mean[searching] = float(kept.reward.mean())
+    assert mean[True] > mean[False] + 0.1
+
+
+def test_prompts_cannot_be_compared(tmp_path):
+    with pytest.raises(ValueError, match="different prompts cannot be compared"):
+        trainer(tmp_path, rows=clues(3), replay_kwargs={})
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"size": 0}, "size=0 must be at least 1"),
+        ({"search": -1}, "search=-1 must be at least 0"),
+        ({"temperature": 0.0}, "temperature=0.0"),
+        ({"masked": (0.5, 0.2)}, "two shares"),
+        ({"crossover": 2.0}, "is a chance"),
+        ({"sise": 3}, "replay_kwargs holds 'sise'; its options are size"),
+    ],
+)
+def test_options_that_mean_nothing(tmp_path, options, words):
+    with pytest.raises(ValueError, match=words):
+        trainer(tmp_path, replay_kwargs=options)
