@@ -1,7 +1,7 @@
 r"""Elites: the best distinct sequences that a run has seen. They are learned again, and searched around.
 
     replay   minimise  -coef x (bound on log p of elites, drawn by rank)              beside the loss of the method
-    search   two elites are crossed, some of their sites masked again and filled by the policy at a temperature
+    search   two elites are crossed, a stretch is moved, some sites are masked again and filled by the policy
 
 What the search finds is scored and may become an elite; the method itself learns from its own rollouts only, so that
 its gradient stays what it is. Learning the best samples again is the cross-entropy method (Rubinstein 1999), and
@@ -42,6 +42,8 @@ class Replay:
         min_prob: tokens to which the policy gives less, at temperature 1, are not drawn there, so that a high
             temperature does not bring what the model holds for impossible (epsilon sampling, arXiv 2210.15191).
         crossover: chance that a stretch of the sequence is that of another elite.
+        shift: chance that a stretch moves by 1 to `farthest` sites; what it leaves and what it touches is masked too.
+        farthest: sites that a stretch moves at most.
         pressure: how much sooner the best are drawn: rank r of n with weight 1 / (r + n / pressure).
     """
 
@@ -53,10 +55,12 @@ class Replay:
     temperature: float = 2.0
     min_prob: float = 0.0
     crossover: float = 0.5
+    shift: float = 0.0
+    farthest: int = 4
     pressure: float = 10.0
 
     def __post_init__(self) -> None:
-        for name, least in (("size", 1), ("masks", 1), ("search", 0), ("coef", 0)):
+        for name, least in (("size", 1), ("masks", 1), ("farthest", 1), ("search", 0), ("coef", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"replay: {name}={getattr(self, name)} must be at least {least}.")
         if not self.temperature > 0 or not self.pressure > 0:
@@ -69,8 +73,9 @@ class Replay:
             raise ValueError(f"replay: masked={self.masked} must be two shares, 0 <= least <= largest <= 1, not 0.")
         if not 0 <= self.min_prob < 0.5:
             raise ValueError(f"replay: min_prob={self.min_prob} must be a small probability, 0 or more, below 0.5.")
-        if not 0 <= self.crossover <= 1:
-            raise ValueError(f"replay: crossover={self.crossover} is a chance; choose 0 to 1.")
+        for name in ("crossover", "shift"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"replay: {name}={getattr(self, name)} is a chance; choose 0 to 1.")
 
     def draw(self, number: int, uniform: PerSequence) -> Int[Tensor, " batch"]:
         """Ranks among `number` elites, one per uniform number."""
@@ -118,23 +123,50 @@ class Elites:
 
 
 def around(elites: Elites, how: Replay, free: Sites, chance: Chance) -> Canvas:
-    """A canvas per row of `free` [batch length], the sites that may change: crossed elites, some of their sites free.
+    """A canvas per row of `free` [batch length], the sites that may change: what becomes of elites, some sites free.
 
     At least one site of each is.
     """
     length = free.shape[1]
-    drawn = chance.uniform(6 + length)
+    drawn = chance.uniform(10 + length)
     parents = elites.tokens.to(free.device)
     first, second = (parents[how.draw(len(parents), drawn[:, column])] for column in (0, 1))
-    cuts = (drawn[:, 2:4] * (length + 1)).long().sort(1).values
-    place = torch.arange(length, device=free.device)
-    crossed = (place >= cuts[:, :1]) & (place < cuts[:, 1:]) & (drawn[:, 5:6] < how.crossover)
+    crossed = _stretch(drawn[:, 2:4], length) & (drawn[:, 4:5] < how.crossover)
     tokens = torch.where(crossed & free, second, first)
+    tokens, torn = _moved(tokens, _stretch(drawn[:, 5:7], length), free, how, drawn[:, 7:9])
     low, high = how.masked
-    share = low + (high - low) * drawn[:, 4:5]
-    order = drawn[:, 6:].masked_fill(~free, 2.0)
-    again = (order < share) | (order == order.amin(1, keepdim=True))
+    order = drawn[:, 10:].masked_fill(~free, 2.0)
+    again = order < low + (high - low) * drawn[:, 9:10]
+    again = again | torn | ((order == order.amin(1, keepdim=True)) & ~torn.any(1, keepdim=True))
     return Canvas(tokens, again & free)
+
+
+def _stretch(uniform: Float[Tensor, "batch 2"], length: int) -> Sites:
+    """A random run of sites, from none to all."""
+    cuts = (uniform * (length + 1)).long().sort(1).values
+    place = torch.arange(length, device=uniform.device)
+    return (place >= cuts[:, :1]) & (place < cuts[:, 1:])
+
+
+def _moved(
+    tokens: Tokens, stretch: Sites, free: Sites, how: Replay, uniform: Float[Tensor, "batch 2"]
+) -> tuple[Tokens, Sites]:
+    """Rows with a stretch moved, by chance `shift`; and the sites that it leaves, or that are beside it now.
+
+    Sites that are not free stay as they are, and nothing comes from them.
+    """
+    length = tokens.shape[1]
+    far = (uniform[:, 1:] * 2 * how.farthest).long() - how.farthest
+    far = far + (far >= 0).long()
+    source = torch.arange(length, device=tokens.device) - far
+    inside = (source >= 0) & (source < length)
+    source = source.clamp(0, length - 1)
+    lands = stretch.gather(1, source) & free.gather(1, source) & inside & free & (uniform[:, :1] < how.shift)
+    left = stretch & ~lands & lands.any(1, keepdim=True)
+    beside = torch.zeros_like(lands)
+    beside[:, 1:] |= lands[:, :-1]
+    beside[:, :-1] |= lands[:, 1:]
+    return torch.where(lands, tokens.gather(1, source), tokens), (left | (beside & ~lands)) & free
 
 
 def learned_again(elites: Elites, how: Replay, free: Sites, process: Process, chance: Chance) -> Views:
