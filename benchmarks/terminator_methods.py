@@ -25,8 +25,10 @@ from sepo.tasks import Measured
 
 STEPS = 32
 """Network evaluations of a rollout."""
-UPDATES, BATCH = 60, 32
+COLLECTIONS, BATCH = 60, 32
 """Of fine-tuning; their product are the reward calls."""
+USES = 4
+"""Updates from each collection, of the methods that have a ratio to the policy that drew it."""
 DESIGNS = 256
 AT_ONCE = 64
 GUIDED = 64
@@ -107,7 +109,8 @@ def tuned(
     policy, options = bench.generator(), {"sampling_steps": STEPS, "states": 8, "scale_rewards": "batch"}
     if "algorithm" in changes or soft is not None:
         options |= {"states": 16, "scale_rewards": "group"}
-    options |= {"max_steps": UPDATES, "learning_rate": 3e-4, "lr_scheduler_type": "linear"} | changes
+    uses = changes.get("num_iterations", 1)
+    options |= {"max_steps": COLLECTIONS * uses, "learning_rate": 3e-4, "lr_scheduler_type": "linear"} | changes
 
     def reward(completions: list[np.ndarray], **columns: Any) -> list[float]:
         tokens = torch.from_numpy(np.stack(completions)).long()
@@ -147,7 +150,7 @@ def evolved(bench: Bench, seed: int) -> Outcome:
     policy, population = bench.generator(), 64
     first = drawn(policy, FirstHitting(STEPS), population, seed)
     search = pygad.GA(
-        num_generations=UPDATES * BATCH // population - 1,
+        num_generations=COLLECTIONS * BATCH // population - 1,
         num_parents_mating=population // 2,
         keep_elitism=population // 20,
         fitness_func=lambda _, genes, at: bench.reward(torch.from_numpy(genes.astype(np.int64))).tolist(),
@@ -167,22 +170,31 @@ def evolved(bench: Bench, seed: int) -> Outcome:
     return outcome(bench, torch.from_numpy(search.population.astype(np.int64)), policy.meter.evaluations)
 
 
+def sepo(beta: float, **changes: Any) -> Method:
+    return partial(tuned, beta=beta, **({"num_iterations": USES} | changes))
+
+
 METHODS: dict[str, Method] = {
     "pretrained": pretrained,
-    **{f"sepo {beta}": partial(tuned, beta=beta) for beta in (0.03,)},
-    "drakes": partial(drakes, 0.003),
-    "diffu_grpo": partial(tuned, algorithm="diffu_grpo"),
-    "elite_replay": partial(tuned, algorithm="elite_replay", replay_kwargs={"size": 64}),
+    "sepo 0.03": sepo(0.03),
+    "drakes 0.003": partial(drakes, 0.003),
+    "diffu_grpo": partial(tuned, algorithm="diffu_grpo", num_iterations=USES),
+    "elite_replay": partial(tuned, algorithm="elite_replay", num_iterations=USES),
     "svdd 8": partial(guided, lambda bench: SVDD(Ancestral(STEPS), bench.reward, 8)),
     "best of 8": partial(guided, lambda bench: BestOfN(FirstHitting(STEPS), bench.reward, 8)),
-    **{f"sepo {beta}": partial(tuned, beta=beta) for beta in (0.0, 0.01, 0.1, 0.3)},
-    "trajectory_pg": partial(tuned, algorithm="trajectory_pg"),
+    "sepo 0.1": sepo(0.1),
+    "sepo 0": sepo(0.0),
+    "sepo 0.01": sepo(0.01),
     "genetic": evolved,
     "drakes 0.03": partial(drakes, 0.03),
-    "drakes 0.3": partial(drakes, 0.3),
+    "sepo 0.03 and elites": sepo(0.03, replay_kwargs={"coef": 0.1}),
+    "trajectory_pg": partial(tuned, algorithm="trajectory_pg", num_iterations=USES),
     "smc": partial(guided, lambda bench: SMC(Ancestral(STEPS), bench.reward, 0.3, 16)),
     "tds": partial(guided, lambda bench: TDS(Ancestral(STEPS), bench.soft_reward, 0.3, 16)),
-    "classifier": partial(guided, lambda bench: ClassifierGuidance(Ancestral(STEPS), 3.0, bench.soft_reward)),
-    "sepo flow": partial(tuned, beta=0.03, sampler=PredictorCorrector(STEPS // 2, 1)),
+    "classifier guidance": partial(guided, lambda bench: ClassifierGuidance(Ancestral(STEPS), 3.0, bench.soft_reward)),
+    "sepo 0.03, one use": sepo(0.03, num_iterations=1),
+    "sepo 0.03, flow": sepo(0.03, sampler=PredictorCorrector(STEPS // 2, 1)),
+    "drakes 0.3": partial(drakes, 0.3),
+    "sepo 0.3": sepo(0.3),
     "sepo_released": partial(tuned, algorithm="sepo_released", max_steps=2),
 }

@@ -58,7 +58,7 @@ class Cell:
 
     @property
     def path(self) -> Path:
-        return self.folder / f"{self.method.replace(' ', '_')}.{self.seed}.npz"
+        return self.folder / f"{self.method.replace(' ', '_').replace(',', '')}.{self.seed}.npz"
 
     def write(self, found: Outcome, seconds: float) -> None:
         costs = {"calls": found.calls, "evaluations": found.evaluations, "seconds": seconds}

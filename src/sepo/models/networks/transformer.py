@@ -72,9 +72,7 @@ class Layer(GradientCheckpointingLayer):
         self.out = nn.Linear(width, width, bias=False)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
-    def forward(
-        self, x: Hidden, turned: Tensor | None, attend: Seen | None, cache: LayerCache | None = None
-    ) -> Hidden:
+    def forward(self, x: Hidden, turned: Tensor | None, attend: Seen | None, cache: LayerCache | None = None) -> Hidden:
         x = x + self.dropout(self.out(attention(self.qkv(self.norm1(x)), self.heads, turned, attend, cache)))
         return x + self.dropout(self.mlp(self.norm2(x)))
 
