@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,11 +14,12 @@ from sepo.objectives.algorithms import ALGORITHMS
 from sepo.objectives.base import Penalty
 from sepo.objectives.baselines import StateRegression
 from sepo.objectives.neighbours import NEIGHBOURS, SNIS, Neighbours
-from sepo.objectives.readings import FIXED, READINGS, AllSites, NextSite, Transitions, Where
+from sepo.objectives.readings import AllSites, NextSite, Transitions
 from sepo.objectives.weights import WEIGHTS, Reinforce, Weight
-from sepo.samplers import KernelSampler, Sampler, require_density, sampler_named
+from sepo.samplers import Sampler, require_density, sampler_named
 from sepo.training.crediting import ByCritic
 from sepo.training.elites import Replay
+from sepo.training.reading_names import chosen, reading_named
 
 OF_SEPO = (
     *("reading", "states", "weight", "epsilon", "epsilon_high", "delta", "neighbours", "snis_draws"),
@@ -201,7 +202,7 @@ def build_critic(config: Options, process: Process | None = None, sampler: Sampl
         return None
     if not _along_path(config):
         return ByCritic()
-    reading = _reading(config, process, sampler or build_sampler(config, process))
+    reading = reading_named(config.reading, config.states, process, sampler or build_sampler(config, process))
     if not isinstance(reading, (NextSite, AllSites, Transitions)):
         raise ValueError(
             f"gae_lambda={config.gae_lambda}, whiten_advantages={config.whiten_advantages} need the values of the path "
@@ -244,13 +245,6 @@ def require_one_method(config: Options) -> None:
         )
 
 
-def chosen(option: str, value: str, table: Mapping[str, Any]) -> Any:
-    """table[value], or an error that lists what there is."""
-    if value not in table:
-        raise ValueError(f"{option}={value!r}: choose one of {', '.join(table)}.")
-    return table[value]
-
-
 def _require_one_baseline(config: Options) -> None:
     for name, value in _changed(config, OF_GROUPS if config.use_critic else OF_CRITIC):
         if config.use_critic:
@@ -278,41 +272,5 @@ def _sepo(config: Options, process: Process | None, sampler: Sampler | None) -> 
     weight: Weight = kind(*of_clip)
     of_neighbours = chosen("neighbours", config.neighbours, NEIGHBOURS)
     neighbours: Neighbours = of_neighbours(config.snis_draws) if of_neighbours is SNIS else of_neighbours()
-    return SEPO(_reading(config, process, sampler or build_sampler(config, process)), weight, neighbours)
-
-
-def _reading(config: Options, process: Process | None, sampler: Sampler) -> Where:
-    fills_once = (process is None or isinstance(process, Absorbing)) and not sampler.revisits
-    name = config.reading or ("next_site" if fills_once else "transitions")
-    _require_fitting(name, process, fills_once)
-    if name == "transitions":
-        if not isinstance(sampler, KernelSampler):
-            raise ValueError(
-                f"reading='transitions' needs a sampler with a kernel, such as ancestral, and {type(sampler).__name__} "
-                "has none; choose another sampler or reading='next_site'."
-            )
-        return Transitions(sampler.kernel, config.states)
-    if name in FIXED:
-        return FIXED[name]()
-    return chosen("reading", name, {**READINGS, **FIXED, "transitions": None})(config.states)
-
-
-OF_PATHS = ("next_site", "all_sites", "merged")
-OF_ANY_PROCESS = ("transitions", "fresh_noise", "clean_score", "raw_logits")
-
-
-def _require_fitting(name: str, process: Process | None, fills_once: bool) -> None:
-    """
-    Raises:
-        ValueError: the reading is of masks and the process has none, or of paths that this sampler does not take.
-    """
-    if process is not None and not isinstance(process, Absorbing) and name not in OF_ANY_PROCESS:
-        raise ValueError(
-            f"reading={name!r} is of masked sites, but the model's process is {type(process).__name__}; choose one of "
-            f"{', '.join(OF_ANY_PROCESS)}, or leave reading out."
-        )
-    if name in OF_PATHS and not fills_once:
-        raise ValueError(
-            f"reading={name!r} is of paths that fill each mask once, but this sampler visits sites again; leave "
-            "reading out, or choose transitions or fresh_masks."
-        )
+    reading = reading_named(config.reading, config.states, process, sampler or build_sampler(config, process))
+    return SEPO(reading, weight, neighbours)

@@ -178,8 +178,10 @@ def learned_again(elites: Elites, how: Replay, free: Sites, process: Process, ch
     return reading_of(process, how.masks)(path, process, chance)
 
 
-def with_replay(loss: Loss, policy: Denoiser, views: Views, how: Replay) -> Loss:
-    """The loss of the method, and `coef` times the bound on the elites in nats per sequence."""
+def with_replay(loss: Loss, policy: Denoiser, views: Views | None, how: Replay | None) -> Loss:
+    """The loss of the method, and `coef` times the bound on the elites in nats per sequence, if there are any."""
+    if views is None or how is None:
+        return loss
     bound = -per_sequence(views.weight * reading_of(policy.process).read(policy, views).log_prob)
     return Loss(loss.value + how.coef * bound, loss.metrics | {"elites/bound": bound.detach()})
 

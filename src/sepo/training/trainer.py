@@ -150,7 +150,6 @@ class SEPOTrainer(PublishingTrainer):
         """The policy on the network that is being trained, outside DDP."""
         return self.collector.policy
 
-    # ------------------------------------------------------------------------------------------------ training
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
         """As in transformers. `resume_from_checkpoint=True` finds the last complete checkpoint of output_dir.
 
@@ -187,8 +186,7 @@ class SEPOTrainer(PublishingTrainer):
             with torch.no_grad(), self.reference.policy(self.policy) as policy:
                 reference = self.objective.read_reference(policy, inputs.views, new)
         loss = self.objective.loss(new, inputs.old_reading(new), reference, inputs.credit, inputs.views)
-        if inputs.replay is not None:
-            loss = with_replay(loss, self.policy.on(model), inputs.replay, self.collector.replay)
+        loss = with_replay(loss, self.policy.on(model), inputs.replay, self.collector.replay)
         self.guard.watch(loss.value, inputs)
         self.progress.ledger.note({"loss": loss.value, **loss.metrics})
         self.progress.losses.note({"train_loss": loss.value})
@@ -205,7 +203,6 @@ class SEPOTrainer(PublishingTrainer):
             self.guard.require("gradient norm", float(norm), self.state.global_step, self.args.process_index)
         return norm
 
-    # ------------------------------------------------------------------------------------------------- logging
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Loss and train_loss are ours: they outlive a resume, and are means over processes."""
         if "loss" in logs:
@@ -231,7 +228,6 @@ class SEPOTrainer(PublishingTrainer):
         self.collector.control.hear(collected.metrics.get("kl", 0.0))
         self.progress.unshown = completions_table(collected)
 
-    # ------------------------------------------------------------------------------------------------ checkpoints
     def _save_rng_state(self, output_dir: str) -> None:
         """Called before trainer_state.json, which marks the checkpoint complete."""
         super()._save_rng_state(output_dir)
@@ -261,7 +257,6 @@ class SEPOTrainer(PublishingTrainer):
         else:
             super()._load_best_model()
 
-    # ------------------------------------------------------------------------------------------------- evaluation
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
