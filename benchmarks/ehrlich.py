@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 from cells import Cells, Record
+from ehrlich_tuned import Tuned
 from rich.console import Console
 from rich.table import Table
 
@@ -47,7 +48,7 @@ WIDTH = 140
 KEY = ("function", "method", "instance", "seed")
 
 Curve = np.ndarray
-"""The value of every reward call in order, -inf for infeasible sequences, [budget]."""
+"""The value of every reward call in order, -inf for infeasible sequences; shorter than the budget if it was solved."""
 Method = Callable[[Ehrlich, int, int], Curve]
 
 
@@ -68,6 +69,10 @@ class Counted:
     @property
     def spent(self) -> bool:
         return self.used == self.budget
+
+    @property
+    def solved(self) -> bool:
+        return bool((self.curve[: self.used] == 1).any())
 
 
 @dataclass(frozen=True)
@@ -156,17 +161,25 @@ def from_initial(search: Evolution, function: Ehrlich, budget: int, seed: int) -
     return search(function, function.initial().expand(search.population, -1).numpy(), budget, seed)
 
 
+def fine_tuned(how: Tuned, function: Ehrlich, budget: int, seed: int) -> Curve:
+    return how(Counted(function, budget), seed)
+
+
 def chain_seed(seed: int) -> int:
     """Apart from the seeds of instances, which are small."""
     return 1_000 + seed
 
 
+SEARCH = {"size": 50, "coef": 0.1, "shift": 0.3, "masked": (0.03, 0.08), "temperature": 5.0, "min_prob": 4e-4}
 METHODS: dict[str, Method] = {
     "random search": random_search,
     "GA, one solution": partial(from_initial, Evolution(1000, 0.01)),
     "GA, chain samples": partial(from_chain, Evolution(500, 0.02)),
     "pygad, one solution": partial(from_initial, Evolution(200, 0.05, own=True)),
     "pygad, chain samples": partial(from_chain, Evolution(200, 0.05, own=True)),
+    "elite replay": partial(fine_tuned, Tuned(128, 0, 1e-3, {"size": 64}, {"algorithm": "elite_replay", "states": 16})),
+    "SEPO": partial(fine_tuned, Tuned(128, 0, 5e-4, {}, {"states": 8, "scale_rewards": "batch"})),
+    "SEPO, elites and search": partial(fine_tuned, Tuned(10, 90, 2e-4, SEARCH, {"states": 4})),
 }
 
 
@@ -174,7 +187,8 @@ def points(curve: Curve, budgets: tuple[int, ...]) -> list[Record]:
     """What is known after each budget."""
     found = []
     for calls in budgets:
-        last = curve[max(0, calls - WINDOW) : calls]
+        made = min(calls, len(curve))
+        last = curve[max(0, made - WINDOW) : made]
         best, feasible = max(0.0, float(curve[:calls].max())), last > -np.inf
         found.append(
             {

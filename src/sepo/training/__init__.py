@@ -2,6 +2,7 @@
 
 from sepo.training.collector import Collected, Collector
 from sepo.training.config import SEPOConfig
+from sepo.training.elites import Elites, Replay
 from sepo.training.experience import Experience
 from sepo.training.finite import NonFiniteError
 from sepo.training.layout import Layout
@@ -14,6 +15,7 @@ __all__ = [
     "AdaptersOff",
     "Collected",
     "Collector",
+    "Elites",
     "Experience",
     "ExperienceStream",
     "Frozen",
@@ -22,6 +24,7 @@ __all__ = [
     "PretrainConfig",
     "PretrainTrainer",
     "Reference",
+    "Replay",
     "SEPOConfig",
     "SEPOTrainer",
     "Synced",

@@ -41,7 +41,7 @@ class Replay:
         temperature: of the tokens there; 1 is the policy, more explores.
         min_prob: tokens to which the policy gives less, at temperature 1, are not drawn there, so that a high
             temperature does not bring what the model holds for impossible (epsilon sampling, arXiv 2210.15191).
-        crossover: chance that a stretch of the sequence is that of another elite.
+        crossover: chance that a stretch of the sequence is that of another elite; where they meet a site is masked.
         shift: chance that a stretch moves by 1 to `farthest` sites; what it leaves and what it touches is masked too.
         farthest: sites that a stretch moves at most.
         pressure: how much sooner the best are drawn: rank r of n with weight 1 / (r + n / pressure).
@@ -133,11 +133,13 @@ def around(elites: Elites, how: Replay, free: Sites, chance: Chance) -> Canvas:
     first, second = (parents[how.draw(len(parents), drawn[:, column])] for column in (0, 1))
     crossed = _stretch(drawn[:, 2:4], length) & (drawn[:, 4:5] < how.crossover)
     tokens = torch.where(crossed & free, second, first)
+    seams = _new_pairs(tokens, first, second)
     tokens, torn = _moved(tokens, _stretch(drawn[:, 5:7], length), free, how, drawn[:, 7:9])
+    torn = torn | seams
     low, high = how.masked
     order = drawn[:, 10:].masked_fill(~free, 2.0)
     again = order < low + (high - low) * drawn[:, 9:10]
-    again = again | torn | ((order == order.amin(1, keepdim=True)) & ~torn.any(1, keepdim=True))
+    again = again | torn | ((order == order.amin(1, keepdim=True)) & ~(torn & free).any(1, keepdim=True))
     return Canvas(tokens, again & free)
 
 
@@ -146,6 +148,17 @@ def _stretch(uniform: Float[Tensor, "batch 2"], length: int) -> Sites:
     cuts = (uniform * (length + 1)).long().sort(1).values
     place = torch.arange(length, device=uniform.device)
     return (place >= cuts[:, :1]) & (place < cuts[:, 1:])
+
+
+def _new_pairs(tokens: Tokens, first: Tokens, second: Tokens) -> Sites:
+    """Sites that stand before another one as in neither of two sequences: where a stretch of one meets the other."""
+
+    def as_in(parent: Tokens) -> Sites:
+        return (tokens[:, :-1] == parent[:, :-1]) & (tokens[:, 1:] == parent[:, 1:])
+
+    new = torch.zeros_like(tokens, dtype=torch.bool)
+    new[:, :-1] = ~as_in(first) & ~as_in(second)
+    return new
 
 
 def _moved(
