@@ -69,11 +69,12 @@ class Tuned:
             seen = TRANSFORMS["log"](values.double(), function.smallest)
             return seen.where(values > -torch.inf, INFEASIBLE).tolist()
 
+        uses = self.options.get("num_iterations", 1)
         replay = None if not self.search and not self.replay else {"search": self.search, **self.replay}
         with tempfile.TemporaryDirectory() as folder:
             args = SEPOConfig(
                 folder,
-                max_steps=-(-counted.budget // (self.batch + self.search)),
+                max_steps=-(-counted.budget // (self.batch + self.search)) * uses,
                 per_device_train_batch_size=self.batch,
                 num_generations=self.batch,
                 learning_rate=self.learning_rate,

@@ -62,15 +62,21 @@ def test_the_best_are_drawn_most_often():
 def test_the_canvas_around_elites_keeps_what_was_given_and_frees_the_share_that_was_asked_for():
     kept = elites(([1] * LENGTH, 1.0), ([2] * LENGTH, 0.5))
     rows, sites = 400, free(400, given=(0,))
-    canvas = around(kept, Replay(masked=(0.5, 0.5)), sites, Chance.of(0, rows))
-    assert not canvas.free[:, 0].any() and canvas.free.any(1).all()
-    assert canvas.free[:, 1:].float().mean() == pytest.approx(0.5, abs=0.05)
-    mixed = (canvas.tokens != canvas.tokens[:, :1]).any(1)
-    assert set(canvas.tokens.unique().tolist()) == {1, 2} and 0.05 < mixed.float().mean() < 0.45
-    least = around(kept, Replay(masked=(0.0, 1e-9)), sites, Chance.of(0, rows))
+    alone = around(kept, Replay(masked=(0.5, 0.5), crossover=0.0), sites, Chance.of(0, rows))
+    assert not alone.free[:, 0].any() and alone.free.any(1).all()
+    assert alone.free[:, 1:].float().mean() == pytest.approx(0.5, abs=0.05)
+    assert (alone.tokens == alone.tokens[:, :1]).all() and set(alone.tokens.unique().tolist()) == {1, 2}
+    least = around(kept, Replay(masked=(0.0, 1e-9), crossover=0.0), sites, Chance.of(0, rows))
     assert (least.free.sum(1) == 1).all()
-    alone = around(kept, Replay(crossover=0.0), sites, Chance.of(0, rows))
-    assert (alone.tokens == alone.tokens[:, :1]).all()
+
+
+def test_where_a_stretch_of_another_elite_meets_the_first_a_site_is_filled_anew():
+    kept, rows = elites(([1] * LENGTH, 1.0), ([2] * LENGTH, 0.5)), 400
+    canvas = around(kept, Replay(masked=(0.0, 1e-9), crossover=1.0), free(rows), Chance.of(0, rows))
+    meets = canvas.tokens[:, 1:] != canvas.tokens[:, :-1]
+    assert 0.1 < meets.any(1).float().mean() < 0.9
+    assert canvas.free[:, :-1][meets].all()
+    assert (canvas.free.sum(1) == meets.sum(1).clamp_min(1)).all()
 
 
 def test_a_stretch_that_moves_frees_what_it_leaves_and_what_it_touches():

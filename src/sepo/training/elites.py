@@ -153,7 +153,7 @@ def _stretch(uniform: Float[Tensor, "batch 2"], length: int) -> Sites:
 def _new_pairs(tokens: Tokens, first: Tokens, second: Tokens) -> Sites:
     """Sites that stand before another one as in neither of two sequences: where a stretch of one meets the other."""
 
-    def as_in(parent: Tokens) -> Sites:
+    def as_in(parent: Tensor) -> Tensor:
         return (tokens[:, :-1] == parent[:, :-1]) & (tokens[:, 1:] == parent[:, 1:])
 
     new = torch.zeros_like(tokens, dtype=torch.bool)
