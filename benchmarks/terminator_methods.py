@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,10 @@ class Bench:
     folder: Path
     task: Measured
     scored: list[Tensor] = field(default_factory=list)
+
+    def without_doubt(self) -> Bench:
+        """With the mean of the reward's ensemble alone, without taking off where its members disagree."""
+        return Bench(self.folder, replace(self.task, doubt=0.0))
 
     def generator(self) -> Denoiser:
         return load(self.folder)
@@ -174,6 +178,10 @@ def sepo(beta: float, **changes: Any) -> Method:
     return partial(tuned, beta=beta, **({"num_iterations": USES} | changes))
 
 
+def trusting(method: Method, bench: Bench, seed: int) -> Outcome:
+    return method(bench.without_doubt(), seed)
+
+
 METHODS: dict[str, Method] = {
     "pretrained": pretrained,
     "sepo 0.03": sepo(0.03),
@@ -196,5 +204,7 @@ METHODS: dict[str, Method] = {
     "sepo 0.03, flow": sepo(0.03, sampler=PredictorCorrector(STEPS // 2, 1)),
     "drakes 0.3": partial(drakes, 0.3),
     "sepo 0.3": sepo(0.3),
+    "sepo 0.03, no doubt": partial(trusting, sepo(0.03)),
+    "sepo 0, no doubt": partial(trusting, sepo(0.0)),
     "sepo_released": partial(tuned, algorithm="sepo_released", max_steps=2),
 }
