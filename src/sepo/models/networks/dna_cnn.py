@@ -15,6 +15,7 @@ channels-last layout, on a CPU about twice as fast as torch's Conv1d (`benchmark
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -87,8 +88,8 @@ class Convolution(nn.Conv1d):
     def forward(self, input: Float[Tensor, "batch length channels"]) -> Features:
         image = input.transpose(1, 2).unsqueeze(2)
         kernel = self.weight.unsqueeze(2).to(memory_format=torch.channels_last)
-        padding, dilation = (0, *self.padding), (1, *self.dilation)  # type: ignore[arg-type]
-        out = functional.conv2d(image, kernel, self.bias, padding=padding, dilation=dilation)
+        aside: dict[str, Any] = {"padding": (0, *self.padding), "dilation": (1, *self.dilation)}
+        out = functional.conv2d(image, kernel, self.bias, **aside)
         return out.squeeze(2).transpose(1, 2)
 
 
