@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sepo.diffusion.canvas import Canvas
 from sepo.diffusion.likelihood import bound
+from sepo.diffusion.meaning import Score
 from sepo.ops import Chance
 from sepo.samplers import FirstHitting, roll
 from sepo.training.elites import Elites, Replay, around, explorer, learned_again, reading_of
@@ -183,6 +186,7 @@ def test_prompts_cannot_be_compared(tmp_path):
         ({"search": -1}, "search=-1 must be at least 0"),
         ({"temperature": 0.0}, "temperature=0.0"),
         ({"masked": (0.5, 0.2)}, "two shares"),
+        ({"masked": [0.1]}, "two shares, such as"),
         ({"crossover": 2.0}, "crossover=2.0 is a chance"),
         ({"shift": -1.0}, "shift=-1.0 is a chance"),
         ({"min_prob": 0.7}, "min_prob=0.7"),
@@ -192,3 +196,32 @@ def test_prompts_cannot_be_compared(tmp_path):
 def test_options_that_mean_nothing(tmp_path, options, words):
     with pytest.raises(ValueError, match=words):
         trainer(tmp_path, replay_kwargs=options)
+
+
+def test_a_network_of_scores_is_refused_before_anything_is_drawn(tmp_path):
+    scores = replace(uniform_policy(), meaning=Score())
+    with pytest.raises(ValueError, match="the scores of this network are no law of tokens"):
+        trainer(tmp_path, model=scores, replay_kwargs={"search": 2})
+
+
+def test_elite_replay_without_its_term_is_refused_and_without_elites_yet_goes_on(tmp_path):
+    with pytest.raises(ValueError, match="coef=0 leaves an algorithm"):
+        trainer(tmp_path, algorithm="elite_replay", states=16, replay_kwargs={"coef": 0.0})
+
+    def sometimes(completions, trainer_state, **columns):
+        known = trainer_state.global_step > 0
+        return [float((completion == 1).mean()) if known else None for completion in completions]
+
+    run = trainer(tmp_path, reward=sometimes, algorithm="elite_replay", states=16, max_steps=3)
+    run.train()
+    assert len(run.collector.elites) > 0
+
+
+def test_a_checkpoint_without_elites_says_so(tmp_path):
+    plain = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    trainer(tmp_path, **plain).train()
+    stored = tmp_path / "checkpoint-2" / "stream_0.safetensors"
+    save_file({name: value for name, value in load_file(stored).items() if not name.startswith("elites")}, stored)
+    trainer(tmp_path, **plain).train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    with pytest.raises(ValueError, match="holds no elites"):
+        trainer(tmp_path, **plain, replay_kwargs={}).train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))

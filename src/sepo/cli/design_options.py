@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sepo.samplers.guided import SOFT, guidance_options
+
 
 @dataclass(frozen=True)
 class Design:
@@ -24,7 +26,8 @@ class Design:
         alphabet: dna, rna, protein, or the letters.
         output: the folder of everything.
         num: designs.
-        doubt: standard deviations between the members of the reward's ensemble that are taken off its mean.
+        doubt: standard deviations between the members of the reward's ensemble that are taken off its mean; of an
+            oracle from outside that is no ensemble nothing is.
         members: networks in each ensemble.
         epochs: of fitting an oracle at most.
         hidden_size: channels of the generator.
@@ -73,6 +76,15 @@ class Design:
     oracle_timeout: float = 600.0
 
     def __post_init__(self) -> None:
+        if self.guidance is not None:
+            guidance_options(self.guidance, self.guidance_kwargs or {})
+        elif self.guidance_kwargs:
+            raise ValueError(f"guidance_kwargs={self.guidance_kwargs}: there is no guidance; name one with --guidance.")
+        if self.guidance in SOFT and self.reward_oracle is not None:
+            raise ValueError(
+                f"guidance={self.guidance!r} follows the gradient of the reward, and reward_oracle="
+                f"{self.reward_oracle!r} may have none: leave it out, or choose best_of_n, svdd or smc."
+            )
         for name in ("num", "members", "epochs", "hidden_size", "stacks"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1.")

@@ -55,6 +55,8 @@ class Guidance:
 
     def __post_init__(self) -> None:
         guidance_options(self.name, self.options)
+        if self.together < 1:
+            raise ValueError(f"guidance_kwargs: particles={self.together} must be at least 1.")
         if self.name in SOFT and self.soft is None:
             raise ValueError(
                 f"guidance={self.name!r} follows the gradient of its reward, and this one has none: take the task "

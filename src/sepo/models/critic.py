@@ -152,5 +152,5 @@ def load_critic(network: nn.Module, folder: Path) -> None:
 
 
 def _channels_first(head: Any) -> bool:
-    """Whether the head is a convolution, whose hidden states are [batch width length]."""
-    return head.weight.dim() == 3
+    """Whether the head is a convolution of torch's, whose hidden states are [batch width length]."""
+    return head.weight.dim() == 3 and not getattr(head, "channels_last", False)

@@ -46,7 +46,7 @@ class Idle(Objective):
         return Reading(torch.zeros(views.weight.shape, device=views.weight.device))
 
     def loss(self, new: Reading, old: Reading, reference: Reading | None, credit: Credit, views: Views) -> Loss:
-        return Loss(new.log_prob.sum(), {})
+        return Loss(new.log_prob.sum().requires_grad_(torch.is_grad_enabled()), {})
 
 
 @dataclass(frozen=True)

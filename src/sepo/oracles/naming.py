@@ -45,6 +45,8 @@ def oracle_named(
         return load_lightning(*((name, 0) if name.endswith(".ckpt") else (home, int(behind))), device)
     if colon and behind.isidentifier() and (home.endswith(".py") or not any(map(str.isspace, name))):
         return _function(name, letters)
+    if Path(name).is_dir():
+        raise ValueError(f"{name!r} is a folder without oracles (member_0, ...): name one that holds them, or {FORMS}.")
     first = name.split()[0] if name.split() else ""
     if first and (shutil.which(first) or os.access(first, os.X_OK) or len(name.split()) > 1):
         return FromCommand.parsed(name, letters, timeout)

@@ -33,7 +33,8 @@ def read_table(path: Path) -> tuple[Any, Numbering]:
     name = path.name.removesuffix(".gz")
     try:
         if name.endswith(".parquet"):
-            return pd.read_parquet(path), Numbering(first=1)
+            table = pd.read_parquet(path)
+            return table.reset_index(drop=table.index.names == [None]), Numbering(first=1)
         if name.endswith((".fasta", ".fa")):
             return pd.DataFrame(_fasta(path)), Numbering("record", 1)
         with _opened(path) as file:
@@ -124,7 +125,7 @@ def _opened(path: Path) -> Any:
 def _fasta(path: Path) -> Iterator[dict[str, str]]:
     """One row per record: its sequence, and what the header says as name=value."""
     with _opened(path) as file:
-        records = file.read().split(">")[1:]
+        records = ("\n" + file.read()).split("\n>")[1:]
     for record in records:
         header, _, sequence = record.partition("\n")
         said = dict(word.split("=", 1) for word in header.split() if "=" in word)

@@ -44,7 +44,8 @@ class Measured(Task):
         judge_oracle: the same for the one that judges.
         second_oracle: the same for the one that is reported beside it.
         oracle_timeout: seconds that a command may take.
-        doubt: standard deviations between the members of the reward's ensemble that are taken off its mean.
+        doubt: standard deviations between the members of the reward's ensemble that are taken off its mean; of an
+            oracle from outside that is no ensemble nothing is.
         hidden_size: channels of the generator.
         stacks: its convolutions of each dilation.
         top: share of the table with the highest activity, whose k-mers the designs are compared with.

@@ -221,7 +221,12 @@ def build_replay(config: Options, algorithm: Algorithm | None = None) -> Replay 
     known = [field.name for field in fields(Replay)]
     if unknown := sorted(options.keys() - set(known)):
         raise ValueError(f"replay_kwargs holds {unknown[0]!r}; its options are {', '.join(known)}.")
-    return Replay(**options)
+    replay = Replay(**options)
+    if algorithm is not None and algorithm.replays and not replay.coef:
+        raise ValueError(
+            "replay_kwargs: coef=0 leaves an algorithm that learns from elites alone nothing: set it above 0."
+        )
+    return replay
 
 
 def require_one_method(config: Options) -> None:

@@ -32,7 +32,7 @@ from sepo.record import concatenate
 from sepo.rewards import RewardError, Rewards, Scores, reward_metrics
 from sepo.samplers import KernelSampler, Sampler, roll, transitions_log_prob
 from sepo.training.crediting import ByCritic
-from sepo.training.elites import Elites, Replay, around, explorer, learned_again
+from sepo.training.elites import Elites, Replay, around, explorer, learned_again, require_law
 from sepo.training.experience import Experience, rollout_reading
 from sepo.training.kl_control import KLControl
 from sepo.training.prompts import Prompts, as_messages, completion_ids
@@ -98,6 +98,8 @@ class Collector:
                 "replay keeps the best of all sequences, and those of different prompts cannot be compared: leave "
                 "replay_kwargs out, or train without prompts."
             )
+        if self.replay is not None:
+            require_law(self.policy, self.replay)
         together = self.objective.together
         if micro % together or (self.prompts.conditional and self.group % together):
             raise ValueError(
@@ -130,7 +132,7 @@ class Collector:
         credit = self._credit(rollout, reward, per_step, returns)
         metrics = self._metrics(rollout, scores, credit.log_ratio, returns[:, 0])
         if self.replay is not None:
-            metrics |= self._remember(self.replay, rollout, scores, groups, trainer_state)
+            metrics |= self._remember(self.replay, rollout, scores, groups)
         return Collected(list(groups), rollout, prompts, completions, scores, returns[:, 0], credit, metrics)
 
     def _scored(self, rows: Sequence[Row], rollout: Rollout, trainer_state: Any) -> tuple[list[Any], list[Any], Scores]:
@@ -140,11 +142,10 @@ class Collector:
         scores = self.rewards(prompts, completions, completion_ids(rollout), columns_of(rows), trainer_state)
         return prompts, completions, scores
 
-    def _remember(
-        self, how: Replay, rollout: Rollout, scores: Scores, groups: Sequence[int], trainer_state: Any
-    ) -> dict[str, float]:
+    def _remember(self, how: Replay, rollout: Rollout, scores: Scores, groups: Sequence[int]) -> dict[str, float]:
         """The elites hear of a collection, and of what is found around them."""
-        self.elites.hear(self.gather(rollout.x0), self.gather(scores.total))
+        device = rollout.x0.device
+        self.elites.hear(self.gather(rollout.x0), self.gather(scores.total.to(device)))
         found: dict[str, float] = {}
         if how.search and len(self.elites):
             chance = Chance.seeded(self.seed, [groups[0]], how.search, self.policy.device, SEARCH)
@@ -153,7 +154,7 @@ class Collector:
             with self.precision():
                 near = roll(self.sampler, policy, canvas, chance)
             near = replace(near, canvas=replace(canvas, free=free))
-            total = self._scored([{}] * how.search, near, trainer_state)[2].total
+            total = self._scored([{}] * how.search, near, None)[2].total.to(device)
             self.elites.hear(self.gather(near.x0), self.gather(total))
             found["search/reward"] = self.gather(total).nanmean().item()
         if len(self.elites):

@@ -11,6 +11,7 @@ searching around them with the policy is local search as in Local Search GFlowNe
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
 import torch
@@ -31,7 +32,10 @@ from sepo.typing import Float, Int, PerSequence, Sites, Time, Tokens
 
 @dataclass(frozen=True)
 class Replay:
-    """
+    """How elites are kept, learned again and searched around.
+
+    Rewards of different calls are compared, so that they must mean the same in each: no ranks within a batch.
+
     Args:
         size: elites that are kept.
         coef: weight of the bound on their likelihood in the loss, per sequence; 0: they are searched around only.
@@ -51,7 +55,7 @@ class Replay:
     coef: float = 1.0
     masks: int = 1
     search: int = 0
-    masked: tuple[float, float] = (0.03, 0.15)
+    masked: Sequence[float] = (0.03, 0.15)
     temperature: float = 2.0
     min_prob: float = 0.0
     crossover: float = 0.5
@@ -68,6 +72,8 @@ class Replay:
                 f"replay: temperature={self.temperature}, pressure={self.pressure} must be above 0; 1 draws from the "
                 "policy itself."
             )
+        if not isinstance(self.masked, Sequence) or len(self.masked) != 2:
+            raise ValueError(f"replay: masked={self.masked} must be two shares, such as (0.03, 0.15).")
         low, high = self.masked
         if not 0 <= low <= high <= 1 or high == 0:
             raise ValueError(f"replay: masked={self.masked} must be two shares, 0 <= least <= largest <= 1, not 0.")
@@ -224,15 +230,19 @@ class Explorer(Denoiser):
         return law / self.temperature
 
 
-def explorer(policy: Denoiser, how: Replay) -> Explorer:
+def require_law(policy: Denoiser, how: Replay) -> None:
     """
     Raises:
-        ValueError: the network's numbers are scores, which are no law of tokens.
+        ValueError: a search is asked for, and the network's numbers are scores, which are no law of tokens.
     """
-    if isinstance(policy.meaning, Score):
+    if how.search and isinstance(policy.meaning, Score):
         raise ValueError(
             f"replay: search={how.search} draws at a temperature, and the scores of this network are no law of tokens; "
             "choose search=0."
         )
+
+
+def explorer(policy: Denoiser, how: Replay) -> Explorer:
+    """The policy as it searches."""
     same = {each.name: getattr(policy, each.name) for each in fields(Denoiser)}
     return Explorer(**same, temperature=how.temperature, min_prob=how.min_prob)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, load_model, save_file, save_model
+from torch import Tensor
 
 from sepo.diffusion.denoiser import Meter
 from sepo.runs import Completions, RunFolder, completion_steps, read_completions, write_completions
@@ -74,7 +75,7 @@ class Progress:
         state = self._read(folder, rank)
         tensors = load_file(folder / f"stream_{rank}.safetensors")
         self.stream.restore(state["position"], tensors)
-        self.stream.collector.elites.restore(tensors)
+        self._restore_elites(folder, tensors)
         self.ledger.restore(state["ledger"])
         self.losses.restore(state["losses"])
         self.control.restore(state.get("beta", self.control.beta))
@@ -89,6 +90,16 @@ class Progress:
             load_model(self.reference.network, folder / REFERENCE)
         kept = RunFolder(folder)
         self.unshown = read_completions(kept) if rank == 0 and completion_steps(kept) else None
+
+    def _restore_elites(self, folder: Path, tensors: dict[str, Tensor]) -> None:
+        collector = self.stream.collector
+        if "elites.tokens" in tensors:
+            collector.elites.restore(tensors)
+        elif collector.replay is not None:
+            raise ValueError(
+                f"{folder} holds no elites, because the run that saved it kept none: resume without replay_kwargs, or "
+                "start a new run from its weights."
+            )
 
     def _sizes(self) -> dict[str, int]:
         """All that a place in the stream depends on, as users know it."""
