@@ -82,7 +82,7 @@ def test_a_task_is_found_by_name_by_class_and_with_options():
         ("digit", "There is no task 'digit'; did you mean 'digits'?"),
         (
             "zzz",
-            "There is no task 'zzz'; there are digits, ehrlich, sudoku, measured. One of your own is named "
+            "There is no task 'zzz'; there are digits, ehrlich, enhancer, sudoku, measured. One of your own is named "
             "package.module:Class.",
         ),
         ("json:dump", "task 'json:dump' is no subclass of sepo.tasks.Task"),
