@@ -108,16 +108,16 @@ def test_a_function_that_fails_is_told_by_its_name() -> None:
 
 
 def test_names_lead_to_oracles(tmp_path, monkeypatch) -> None:
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "counting_letters.py").write_text(
         "def count(words):\n    return [word.count('A') for word in words]\n\nNOTHING = 3\n"
     )
     (tmp_path / "program.py").write_text(COUNT_A)
-    for name in (f"{tmp_path}/mine.py:count", f"{sys.executable} {tmp_path}/program.py {{fasta}}"):
+    for name in (f"{tmp_path}/counting_letters.py:count", f"{sys.executable} {tmp_path}/program.py {{fasta}}"):
         assert oracle_named(name, "ACGT")(TOKENS).tolist() == [2, 0, 4]
     monkeypatch.chdir(tmp_path)
-    assert oracle_named("mine:count", "ACGT")(TOKENS).tolist() == [2, 0, 4]
+    assert oracle_named("counting_letters:count", "ACGT")(TOKENS).tolist() == [2, 0, 4]
     with pytest.raises(ValueError, match=r"of type int; name a function of a list of sequences"):
-        oracle_named("mine.py:NOTHING", "ACGT")
+        oracle_named("counting_letters.py:NOTHING", "ACGT")
     with pytest.raises(ValueError, match=r"'nothing' names no oracle: give package.module:function"):
         oracle_named("nothing", "ACGT")
     with pytest.raises(ValueError, match=r"reads the letters ACGT, but the sequences are of ACGU"):

@@ -78,18 +78,20 @@ RUNS: dict[str, dict[str, Any]] = {
     },
     "drakes": {"algorithm": Drakes(soft_ones), "sampling_steps": 6},
 }
+RUNS["elite_replay"]["prompts"] = False
+RUNS["sepo with elites"] = {"prompts": False, "replay_kwargs": {"size": 4, "search": 4, "shift": 0.5}}
 RUNS["sepo_released"]["learning_rate"] = 0.1  # its clip, one minimum of two means, acts after long steps only
 
 
 def record(name: str) -> Track:
     """Makes one of RUNS."""
     options = OPTIONS | RUNS[name]
-    process = options.pop("process", None)
+    process, prompted = options.pop("process", None), options.pop("prompts", True)
     of_process = {} if process is None else {"vocab_size": LETTERS, "time_conditioning": True}
     model = policy(process, position=Learned(LENGTH), **of_process)
     model.network.double()
     with TemporaryDirectory() as folder:
-        run = trainer(Path(folder), model, ones, clues(length=LENGTH), **options)
+        run = trainer(Path(folder), model, ones, clues(length=LENGTH) if prompted else None, **options)
         run.remove_callback(PrinterCallback)
         run.train()
         steps = [line for line in lines(Path(folder)) if "loss" in line]
