@@ -136,9 +136,12 @@ def told() -> Iterator[list[str]]:
     handler = logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger("transformers.modeling_utils")
+    level = logger.level
+    logger.setLevel(logging.WARNING)  # whatever a command line of another test has asked for
     logger.addHandler(handler)
     yield messages
     logger.removeHandler(handler)
+    logger.setLevel(level)
 
 
 def test_what_was_compared_is_opened_in_silence(family: str, told: list[str], tmp_path: Path) -> None:
