@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,11 @@ class Bench:
     task: Measured
     scored: list[Tensor] = field(default_factory=list)
 
+    @cached_property
+    def oracle(self) -> Any:
+        """The reward's, fitted here: it takes soft tokens too."""
+        return self.task.oracle("reward")
+
     def without_doubt(self) -> Bench:
         """With the mean of the reward's ensemble alone, without taking off where its members disagree."""
         return Bench(self.folder, replace(self.task, doubt=0.0))
@@ -67,11 +72,11 @@ class Bench:
     def reward(self, tokens: Tensor) -> Tensor:
         """The reward's oracle, with a memory of what it was asked."""
         self.scored.append(tokens.clone())
-        return self.task.oracle("reward")(tokens)
+        return self.oracle(tokens)
 
     def soft_reward(self, mixture: Tensor) -> Tensor:
         self.scored.append(mixture.detach()[..., :-1].argmax(-1))
-        return self.task.oracle("reward").soft(mixture[..., :-1])
+        return self.oracle.soft(mixture[..., :-1])
 
     def asked(self) -> Tensor:
         """All that was scored since the last time."""

@@ -73,7 +73,7 @@ class Cell:
 
 
 def measured(cell: Cell, task: Measured, bench: Bench) -> dict[str, float]:
-    """The metrics of a cell's designs, kept beside it for as long as oracles and cell are the same."""
+    """The metrics of a cell's designs, and what they cost."""
     kept = cell.read()
     designs = torch.from_numpy(kept["designs"].astype(np.int64))
     metrics = task.metrics([None] * len(designs), list(designs.numpy()))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -76,6 +76,10 @@ class Denoiser:
     def on(self, network: nn.Module) -> Denoiser:
         """The same lens on another network; evaluations count together."""
         return replace(self, network=network)
+
+    def parts(self) -> dict[str, Any]:
+        """What a denoiser is made of, for a kind of denoiser that reads it in another way."""
+        return {each.name: getattr(self, each.name) for each in fields(Denoiser)}
 
     @property
     def device(self) -> torch.device:

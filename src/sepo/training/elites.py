@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -244,5 +244,4 @@ def require_law(policy: Denoiser, how: Replay) -> None:
 
 def explorer(policy: Denoiser, how: Replay) -> Explorer:
     """The policy as it searches."""
-    same = {each.name: getattr(policy, each.name) for each in fields(Denoiser)}
-    return Explorer(**same, temperature=how.temperature, min_prob=how.min_prob)
+    return Explorer(**policy.parts(), temperature=how.temperature, min_prob=how.min_prob)

@@ -18,9 +18,10 @@ from sepo.models import tokenizer_for
 from sepo.models.critic import ActorWithCritic, load_critic
 from sepo.objectives import Advantage, Objective
 from sepo.objectives.algorithm import Algorithm
+from sepo.rewards import Rewards
 from sepo.runs import RunFolder
 from sepo.samplers import Sampler
-from sepo.training.building import build_parts
+from sepo.training.building import Parts, build_parts
 from sepo.training.callbacks import FollowPolicy, StopOnInterrupt, TimeSteps, WriteMetrics
 from sepo.training.checkpoint import asked_for, open_folder
 from sepo.training.collector import Collected, Collector, alone
@@ -102,26 +103,31 @@ class SEPOTrainer(PublishingTrainer):
         self.method = fine_tuning(args, algorithm, **given, reference=reference)
         self.objective = parts.objective
         self.reference = reference or reference_for(policy, args, self.objective, parts.beta)
-        self.collector = Collector(
+        rewards = rewards_for(reward_funcs, args, reward_processing_classes).to(self.args.device)
+        prompts = self._prompts(train_dataset, policy, parts.sampler)
+        self.collector = self._made_collector(parts, rewards, prompts, policy)
+        self.run_folder = RunFolder(Path(str(args.output_dir)))
+        self._prepare_stream(args, train_dataset)
+        self._add_callbacks(policy)
+
+    def _made_collector(self, parts: Parts, rewards: Rewards, prompts: Prompts, policy: Denoiser) -> Collector:
+        return Collector(
             policy=policy,
             sampler=parts.sampler,
             objective=parts.objective,
             advantage=parts.advantage,
-            rewards=rewards_for(reward_funcs, args, reward_processing_classes).to(self.args.device),
-            prompts=self._prompts(train_dataset, policy, parts.sampler),
-            seed=args.seed,
-            group=args.num_generations,
-            control=KLControl(parts.beta, args.target_kl, args.kl_gain),
+            rewards=rewards,
+            prompts=prompts,
+            seed=self.args.seed,
+            group=self.args.num_generations,
+            control=KLControl(parts.beta, self.args.target_kl, self.args.kl_gain),
             critic=parts.critic,
             reference=self.reference,
             replay=parts.replay,
             elites=Elites(0 if parts.replay is None else parts.replay.size),
-            gather=self._gather if self.accelerator.num_processes > 1 else alone,
+            gather=self.accelerator.gather if self.accelerator.num_processes > 1 else alone,
             precision=lambda: self.accelerator.autocast(),
         )
-        self.run_folder = RunFolder(Path(str(args.output_dir)))
-        self._prepare_stream(args, train_dataset)
-        self._add_callbacks(policy)
 
     def _prepare_stream(self, args: SEPOConfig, rows: Rows | None) -> None:
         layout = layout_of(args, self.accelerator.num_processes, self.accelerator.process_index)
@@ -133,8 +139,7 @@ class SEPOTrainer(PublishingTrainer):
         state = lambda: self.state  # noqa: E731 (a new one in every run)
         self.stream = ExperienceStream(self.collector, layout, rows, args.shuffle_dataset, self._note, state)
         self.progress = Progress(self.stream, self.collector.policy.meter, self.reference, self.collector.control)
-        main = self.accelerator.is_main_process
-        self.showcase = Showcase.of(args, self.run_folder, main, self._gather_objects)
+        self.showcase = Showcase.of(args, self.run_folder, self.accelerator.is_main_process, self._gather_objects)
 
     def _add_callbacks(self, policy: Denoiser) -> None:
         self.interrupt = StopOnInterrupt(self._on_any_process)
@@ -170,7 +175,7 @@ class SEPOTrainer(PublishingTrainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """The stream itself, not prepared: accelerate would look one batch ahead, and rollouts would be a step old."""
-        return DataLoader(self.stream, batch_size=None, collate_fn=_identity)
+        return DataLoader(self.stream, batch_size=None, collate_fn=lambda experience: experience)
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, None]:
         """None after the last step: a finished run that is resumed is finished."""
@@ -286,15 +291,8 @@ class SEPOTrainer(PublishingTrainer):
         tokenizer: Any = self.processing_class
         return prompts_through(policy, sampler, rows, tokenizer, self.args.max_completion_length)
 
-    def _gather(self, values: Any) -> Any:
-        return self.accelerator.gather(values)
-
     def _gather_objects(self, values: list[Any]) -> list[Any]:
         return gather_object(values) if self.accelerator.num_processes > 1 else values
 
     def _on_any_process(self, flag: bool) -> bool:
         return bool(self.collector.gather(torch.tensor([flag], device=self.args.device)).any())
-
-
-def _identity(value: Any) -> Any:
-    return value

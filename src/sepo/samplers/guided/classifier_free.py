@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -88,9 +87,8 @@ def classifier_free(
         given = given[:1] if bool((given == given[:1]).all()) else given
     elif unconditional.process.size != process.size:
         raise ValueError(f"unconditional knows {unconditional.process.size} ids and the policy {process.size}.")
-    same: dict[str, Any] = {each.name: getattr(policy, each.name) for each in fields(Denoiser)}
-    same["cached_call"] = None  # the two evaluations of a reading would share one cache
-    return ClassifierFreeDenoiser(**same, weight=weight, unconditional=unconditional, given=given)
+    parts = policy.parts() | {"cached_call": None}  # the two evaluations of a reading would share one cache
+    return ClassifierFreeDenoiser(**parts, weight=weight, unconditional=unconditional, given=given)
 
 
 @dataclass(frozen=True)
