@@ -115,17 +115,19 @@ def test_shifted_logits_compute_the_site_before_as_well() -> None:
 
 
 @torch.no_grad()
-def test_an_evaluation_at_some_sites_counts_once_and_its_sites_apart() -> None:
-    policy, xt = replace(policy_of("llama", 1), meter=Meter()), half_masked()
+@pytest.mark.parametrize(("name", "sites"), [("llama", 4), ("dream", 5)])
+def test_an_evaluation_at_some_sites_counts_once_and_its_sites_apart(name: str, sites: int) -> None:
+    """Where the site before them speaks of the first one, it is computed too."""
+    policy, xt = replace(policy_of(name, 1), meter=Meter()), half_masked()
     _, kept = read_all(policy, xt, T, None, AT)
     assert policy.meter == Meter(evaluations=3, sites=3 * LENGTH)
     read_at(policy, xt, T, None, AT, kept, AT)
-    assert policy.meter == Meter(evaluations=6, sites=3 * LENGTH + 3 * 4)
+    assert policy.meter == Meter(evaluations=6, sites=3 * LENGTH + 3 * sites)
 
 
 @torch.no_grad()
 def test_rows_are_taken_and_put_back() -> None:
-    kept = KeyValues([torch.zeros(3, 1, 2, 2)], [torch.ones(3, 1, 2, 2)])
+    kept = KeyValues([torch.zeros(3, 1, 2, 2)], [torch.ones(3, 1, 2, 2)], computed=2)
     some = kept.rows(torch.tensor([2]))
     some.keys[0].fill_(5.0)
     assert kept.keys[0].sum() == 0

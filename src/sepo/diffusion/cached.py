@@ -24,15 +24,19 @@ PerLayer = Sequence[Float[Tensor, "batch heads length width"]]
 
 @dataclass(frozen=True, eq=False)
 class KeyValues:
-    """Keys and values of all sites of a batch, one tensor per layer of attention, on the layer's own device."""
+    """Keys and values of all sites of a batch, one tensor per layer of attention, on the layer's own device.
+
+    computed: sites of each row that the evaluation which gave them went through.
+    """
 
     keys: PerLayer
     values: PerLayer
+    computed: int
 
     def rows(self, index: Int[Tensor, " rows"]) -> KeyValues:
         """A copy of some rows of the batch."""
         keys, values = ([each[index.to(each.device)] for each in part] for part in (self.keys, self.values))
-        return KeyValues(keys, values)
+        return KeyValues(keys, values, self.computed)
 
     def put(self, index: Int[Tensor, " rows"], rows: KeyValues) -> None:
         """Writes the rows in place."""
@@ -67,8 +71,9 @@ def read_at(
     at: neighbours in reading order, the last of a row repeated where the row has fewer. `sites` outside of it get
     numbers without a meaning. One evaluation per row, of few sites.
     """
-    law = replace(policy, call=_Keeping(cached_call(policy), kept, at)).log_posterior(xt, t, attend, sites)
-    policy.meter.sites -= xt.numel() - at.numel()
+    call = _Keeping(cached_call(policy), kept, at)
+    law = replace(policy, call=call).log_posterior(xt, t, attend, sites)
+    policy.meter.sites -= xt.numel() - len(xt) * call.kept.computed
     return law
 
 

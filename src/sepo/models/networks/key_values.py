@@ -67,7 +67,7 @@ class CachedLayers(Cache):
                 f"{len(self.keys)} of {layers} layers gave keys and values, of {sorted(set(lengths))} sites out of "
                 f"{self.length}: this network does not attend to all sites in all layers. Set cache=None."
             )
-        return KeyValues(self.keys, self.values)
+        return KeyValues(self.keys, self.values, self.length if self.at is None else self.at.shape[1])
 
     # -------------------------------------------------------------------- what the networks of transformers ask of it
     def get_seq_length(self, *args: Any, **kwargs: Any) -> int:
