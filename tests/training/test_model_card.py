@@ -17,7 +17,7 @@ from sepo.models import save_pretrained
 from sepo.objectives import SEPO
 from sepo.objectives.algorithms import ALGORITHMS
 from sepo.objectives.drakes import Drakes
-from sepo.samplers import FirstHitting, LeftToRight
+from sepo.samplers import Blocks, FirstHitting, LeftToRight, PredictorCorrector
 from sepo.training.method import drawing, last_metrics
 from tests.training.test_policy import table
 from tests.training.test_publishing import card, rows, second
@@ -117,6 +117,24 @@ def test_the_example_draws_with_the_sampler_of_the_run():
     drawn = drawing(LeftToRight(steps=4), policy().process, None, False)
     assert (drawn.code, drawn.words) == ("LeftToRight(steps=4)", ("--sampler", "left_to_right", "--steps", "4"))
     assert drawing(None, policy().process, None, False).code == "FirstHitting()"
+
+
+def test_the_example_draws_in_blocks_where_the_run_did(tmp_path):
+    corrected = drawing(Blocks(PredictorCorrector(4, 2), 2, 3), policy().process, None, False)
+    inner = "PredictorCorrector(predictor_steps=4, corrector_steps=2)"
+    assert corrected.code == f"Blocks({inner}, block_length=2, blocks=3)"
+    [option] = [word for word in corrected.words if "inner_kwargs" in word]
+    assert option == "--sampler_kwargs.inner_kwargs.corrector_steps" and "--steps" in corrected.words
+    save_pretrained(policy(), tmp_path / "model")
+    assert main(["sample", str(tmp_path / "model"), "--num", "2", *corrected.words]) == 0
+    made = trainer(tmp_path, sampler="blocks", sampler_kwargs={"block_length": 2, "blocks": 3}, sampling_steps=2)
+    made.save_model()
+    code, command = example(card(tmp_path).text)
+    assert "Blocks(Ancestral(steps=2), block_length=2, blocks=3)" in code
+    drawn: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), drawn)
+    assert drawn["rollout"].x0.shape == (4, 6)
+    assert main(command[1:]) == 0
 
 
 def test_another_method_is_named_with_its_own_paper_and_options(tmp_path):

@@ -55,11 +55,11 @@ class Measured:
 class Drawing:
     """How the example draws samples.
 
-    sampler: its class; code: the call that makes it; words: its options on the command line; completion: free sites
-    behind a text prompt, None for samples without prompts; texts: there is a tokenizer.
+    samplers: classes in the code; code: the call that makes the sampler; words: its options on the command line;
+    completion: free sites behind a text prompt, None for samples without prompts; texts: there is a tokenizer.
     """
 
-    sampler: str
+    samplers: tuple[str, ...]
     code: str
     words: tuple[str, ...] = ()
     completion: int | None = None
@@ -228,7 +228,7 @@ def _python(facts: Facts, card: Card) -> str:
         *([] if prompted or framed else ["from sepo.diffusion.canvas import Canvas"]),
         *(["from sepo.models import tokenizer_for"] if drawing.texts else []),
         "from sepo.ops import Chance",
-        f"from sepo.samplers import {drawing.sampler}, roll",
+        f"from sepo.samplers import {', '.join((*sorted(drawing.samplers), 'roll'))}",
         *(["from sepo.training.prompts import prompts_for"] if prompted else []),
         *(["from sepo.training.prompts import Unconditional"] if framed and not prompted else []),
     ]

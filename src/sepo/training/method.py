@@ -16,7 +16,7 @@ from sepo.objectives import SEPO
 from sepo.objectives.algorithm import Algorithm, Paper
 from sepo.objectives.algorithms import ALGORITHMS
 from sepo.rewards.named import reward_name
-from sepo.samplers import SAMPLERS, Ancestral, FirstHitting, Sampler
+from sepo.samplers import COMPOSED, SAMPLERS, Ancestral, FirstHitting, Sampler
 from sepo.training.building import build_algorithm
 
 OF_TRAINING = (
@@ -51,6 +51,9 @@ TECHNICAL = frozenset(
     )
 )
 """Metrics that watch over a run and say nothing of the model."""
+
+NAMES: dict[type, str] = {kind: name for name, kind in (SAMPLERS | COMPOSED).items()}
+"""Of samplers."""
 
 CLOCK = ("_runtime", "_per_second")
 
@@ -139,16 +142,37 @@ def spelled(value: Any) -> Any:
 
 def drawing(sampler: Sampler | None, process: Process, completion: int | None, texts: bool) -> Drawing:
     """The sampler of the run, where the library has it by a name; else the usual one of the process."""
-    usual = FirstHitting() if isinstance(process, Absorbing) else Ancestral()
-    names = {kind: name for name, kind in SAMPLERS.items()}
-    kind: Any = type(sampler) if type(sampler) in names else type(usual)
-    options = changed(sampler) if type(sampler) is kind else {}
-    first = fields(kind)[0].name
-    words = [] if kind is type(usual) else ["--sampler", names[kind]]
-    for name, value in options.items():
-        words += ["--steps" if name == first else f"--sampler_kwargs.{name}", str(value)]
-    code = f"{kind.__name__}({', '.join(f'{name}={value!r}' for name, value in options.items())})"
-    return Drawing(kind.__name__, code, tuple(words), completion, texts)
+    usual: Any = FirstHitting() if isinstance(process, Absorbing) else Ancestral()
+    shown: Any = usual if sampler is None or any(type(each) not in NAMES for each in _parts(sampler)) else sampler
+    words = [] if type(shown) is type(usual) else ["--sampler", NAMES[type(shown)]]
+    classes = tuple(type(each).__name__ for each in _parts(shown))
+    return Drawing(classes, _code(shown), (*words, *_words(shown)), completion, texts)
+
+
+def _parts(sampler: Any) -> list[Any]:
+    """The sampler, and the one inside it."""
+    return [sampler, *(_parts(sampler.inner) if type(sampler) in COMPOSED.values() else ())]
+
+
+def _own(sampler: Any) -> dict[str, Any]:
+    return {name: value for name, value in changed(sampler).items() if name != "inner"}
+
+
+def _code(sampler: Any) -> str:
+    """The call that makes it."""
+    inside = [_code(each) for each in _parts(sampler)[1:2]]
+    options = [f"{name}={value!r}" for name, value in _own(sampler).items()]
+    return f"{type(sampler).__name__}({', '.join(inside + options)})"
+
+
+def _words(sampler: Any, prefix: str = "--sampler_kwargs.") -> list[str]:
+    """Its options on the command line, those of the one inside it before its own."""
+    words: list[str] = []
+    for inner in _parts(sampler)[1:2]:
+        words += [f"{prefix}inner", NAMES[type(inner)], *_words(inner, f"{prefix}inner_kwargs.")]
+    for name, value in _own(sampler).items():
+        words += ["--steps" if name == fields(sampler)[0].name else f"{prefix}{name}", str(value)]
+    return words
 
 
 def last_metrics(state: TrainerState, args: TrainingArguments) -> tuple[list[Measured], str]:
