@@ -180,6 +180,23 @@ def test_a_lightning_file_holds_what_the_authors_modules_ask_for(family: str, la
         torch.testing.assert_close(again.network.state_dict(), policy.network.state_dict(), rtol=0, atol=0)
 
 
+def test_a_file_of_sedd_holds_what_the_authors_loader_reads(tmp_path: Path) -> None:
+    """load_model_local takes "model", then puts the average in its place, in the order of their parameters."""
+    policy = load(published.write("sedd", tmp_path / "sedd"))
+    save_published(policy, tmp_path / "checkpoint.pth", "sedd")
+    back = torch.load(tmp_path / "checkpoint.pth", weights_only=True)
+    names = list(published.reference("sedd")["state_dict"])
+    assert back.keys() == {"model", "ema", "step"} and list(back["model"]) == names and back["step"] == 0
+    tracked = [name for name in names if not name.endswith("inv_freq")]
+    assert back["ema"].keys() == {"decay", "num_updates", "shadow_params"} and back["ema"]["decay"] == 0.9999
+    for name, shadow in zip(tracked, back["ema"]["shadow_params"], strict=True):
+        assert torch.equal(shadow, back["model"][name])
+    for ema in (None, True, False):
+        again = load(tmp_path / "checkpoint.pth", pickles=True, ema=ema)
+        torch.testing.assert_close(again.network.state_dict(), policy.network.state_dict(), rtol=0, atol=0)
+        assert again.meaning == policy.meaning and again.process == policy.process
+
+
 def test_hyper_parameters_go_back_into_the_file_after_other_forms(tmp_path: Path, omegaconf: ModuleType) -> None:
     told = CONFIG | {"training": {"ema": 0.99}}
     path = lightning(tmp_path / "mdlm.ckpt", omegaconf, told)

@@ -23,7 +23,7 @@ class Export:
         layout: sedd, mdlm, mdlm_sedd, udlm, drakes, drakes_bare, drakes_network, dplm, llada or dream; null: our
             own, which transformers reads too.
         output: a folder; for a layout also one file that ends in .ckpt, .pt or .pth, which is Lightning's for mdlm,
-            mdlm_sedd, udlm and drakes.
+            mdlm_sedd, udlm and drakes, and for sedd what load_model of its code reads.
         model_init_kwargs: how the model is loaded, as the options of sepo.load.
     """
 

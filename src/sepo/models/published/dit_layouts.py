@@ -17,6 +17,7 @@ from sepo.diffusion.process import Absorbing, Uniform
 from sepo.diffusion.schedule import Geometric, LogLinear, Schedule
 from sepo.models.families import as_denoiser
 from sepo.models.networks.dit import DiT, DiTConfig
+from sepo.models.published.files import lightning_file, sedd_file
 from sepo.models.published.layout import Described, Layout, prefixed, same
 from sepo.models.weights import Shapes
 
@@ -158,6 +159,7 @@ SEDD = Layout(
     _sedd_lens,
     _hydra,
     untracked=UNTRACKED,
+    file=sedd_file,
 )
 UDLM = Layout(
     "udlm",
@@ -168,7 +170,7 @@ UDLM = Layout(
     _uniform,
     _flat("udlm"),
     untracked=UNTRACKED,
-    lightning=True,
+    file=lightning_file,
 )
 MDLM_SEDD = Layout(
     "mdlm_sedd",
@@ -179,7 +181,7 @@ MDLM_SEDD = Layout(
     _masked(Score()),
     lambda config: _flat("mdlm")(config) | {"parameterization": "sedd"},
     untracked=UNTRACKED,
-    lightning=True,
+    file=lightning_file,
 )
 MDLM = Layout(
     "mdlm",
@@ -190,5 +192,5 @@ MDLM = Layout(
     _masked(Posterior()),
     _flat("mdlm"),
     untracked=UNTRACKED,
-    lightning=True,
+    file=lightning_file,
 )

@@ -14,6 +14,7 @@ from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.process import Absorbing
 from sepo.models.families import as_denoiser
 from sepo.models.networks.dna_cnn import DILATIONS, DnaCnn, DnaCnnConfig
+from sepo.models.published.files import FileOf, lightning_file, weights_alone
 from sepo.models.published.layout import Described, Layout, Names, prefixed, same
 from sepo.models.weights import Shapes
 
@@ -36,7 +37,7 @@ def _lens(network: PreTrainedModel, description: Described, tokenizer: PreTraine
     return as_denoiser(network, Absorbing(size, size - 1))
 
 
-def _layout(name: str, prefix: str, names: Names, lightning: bool = False) -> Layout:
+def _layout(name: str, prefix: str, names: Names, file: FileOf = weights_alone) -> Layout:
     return Layout(
         name,
         lambda description, shapes: {f"{prefix}linear.weight", f"{prefix}time_embedder.0.W"} <= shapes.keys(),
@@ -47,11 +48,11 @@ def _layout(name: str, prefix: str, names: Names, lightning: bool = False) -> La
         lambda config: {"model": {"length": config.length, "hidden_dim": config.hidden_size}},
         ema=False,
         untracked=("time_embedder.0.W",),
-        lightning=lightning,
+        file=file,
         order=("linear", "time_embedder", "convs", "time_layers", "norms", "final_conv"),
     )
 
 
-DRAKES = _layout("drakes", PREFIX, prefixed(PREFIX), lightning=True)
+DRAKES = _layout("drakes", PREFIX, prefixed(PREFIX), lightning_file)
 DRAKES_BARE = _layout("drakes_bare", PREFIX, prefixed(PREFIX))
 DRAKES_NETWORK = _layout("drakes_network", "", same())

@@ -10,6 +10,7 @@ from typing import Any
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from sepo.diffusion.denoiser import Denoiser
+from sepo.models.published.files import FileOf, weights_alone
 from sepo.models.weights import Shapes
 
 Described = Mapping[str, Any]
@@ -31,9 +32,8 @@ class Layout:
     recognises(description, shapes): whether a checkpoint is of this layout; config, network: of the network here; lens:
     what its numbers mean; template(config): the description to write beside exported weights; ema: whether published
     results used the moving average, where a file holds one; untracked: ends of the names of tensors without one;
-    optional: ends of the names of tensors here that a file may lack; lightning: one file of it is what Lightning saves,
-    else the weights alone; order: the first parts of the names here as they follow each other there, where that is
-    another order than ours.
+    optional: ends of the names of tensors here that a file may lack; file: what one file of it holds; order: the first
+    parts of the names here as they follow each other there, where that is another order than ours.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Layout:
     ema: bool = True
     untracked: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
-    lightning: bool = False
+    file: FileOf = weights_alone
     order: tuple[str, ...] = ()
 
 

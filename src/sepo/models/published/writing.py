@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import save_torch_state_dict
-from torch import Tensor
 
 from sepo.diffusion.denoiser import Denoiser
 from sepo.models.adapters import adapter_around
@@ -19,15 +17,12 @@ from sepo.models.published.layout import Layout
 from sepo.models.published.table import layout_named
 from sepo.models.storage import replacing
 
-LIGHTNING = "2.0.0"
-"""The release of Lightning since which a file is laid out so."""
-
 
 def save_published(denoiser: Denoiser, path: str | os.PathLike[str], layout: str) -> None:
     """A folder of config.json and safetensors; or, if `path` ends in .ckpt, .pt or .pth, one file for torch.load.
 
-    Such a file is what Lightning saves where the layout is one of Lightning's (`lightning_file`), and the weights alone
-    otherwise; `torch.load(weights_only=True)` reads both.
+    Such a file is what the layout's own code reads (`sepo.models.published.files`): Lightning's, SEDD's, or the weights
+    alone; `torch.load(weights_only=True)` reads all.
 
     Raises:
         ValueError: there is no such layout, the network is not of it, or adapters were not merged.
@@ -49,7 +44,7 @@ def save_published(denoiser: Denoiser, path: str | os.PathLike[str], layout: str
     theirs = {str(name): tensor.detach().cpu().contiguous() for name, tensor in weights.items() if name is not None}
     target = Path(path)
     if target.suffix in (".ckpt", ".pt", ".pth"):
-        _write_one(target, lightning_file(theirs, network.config.to_dict(), chosen) if chosen.lightning else theirs)
+        _write_one(target, chosen.file(theirs, network.config.to_dict(), chosen.untracked))
         return
     with replacing(target) as staging:
         save_torch_state_dict(theirs, staging)
@@ -66,35 +61,6 @@ def _require_same_lens(denoiser: Denoiser, layout: Layout, described: dict[str, 
                 f"layout={layout.name!r} says {name} {other}, and this model has {ours}: what would be written there "
                 "would be read wrongly. Choose the layout that it came in, or none."
             )
-
-
-def lightning_file(weights: dict[str, Tensor], described: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
-    """What `load_from_checkpoint` of the authors' modules reads, as plain data.
-
-    described: the configuration of the network, with the hyper-parameters of the file that it came from, if there was
-    one. Those modules ask for a moving average and for counters; the average is the weights themselves, so that whoever
-    evaluates either evaluates this model, and counts begin anew.
-    """
-    told = described.get("hyper_parameters") or {}
-    shadows = [tensor for name, tensor in weights.items() if not name.endswith(layout.untracked)]
-    none_yet = {"current": {"completed": 0}}
-    return {
-        "state_dict": weights,
-        "epoch": 0,
-        "global_step": 0,
-        "pytorch-lightning_version": LIGHTNING,
-        "loops": {"fit_loop": {"epoch_progress": none_yet, "epoch_loop.batch_progress": none_yet}},
-        "ema": {"decay": _decay(told), "num_updates": 0, "shadow_params": shadows},
-        **({"hyper_parameters": told} if told else {}),
-    }
-
-
-def _decay(hyper_parameters: Mapping[str, Any]) -> float:
-    """Of the moving average, as the file said that this model came from, else as MDLM's configuration does."""
-    config = hyper_parameters.get("config", hyper_parameters)
-    training = config.get("training") if isinstance(config, Mapping) else None
-    found = training.get("ema") if isinstance(training, Mapping) else None
-    return float(found) if isinstance(found, (int, float)) else 0.9999
 
 
 def _write_one(target: Path, content: Any) -> None:
