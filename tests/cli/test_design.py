@@ -6,11 +6,15 @@ import csv
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from sepo import load
 from sepo.cli import main
+from sepo.cli.design import task_of
+from sepo.cli.design_options import Design
+from sepo.cli.oracles import fit_oracles, marks_of
 from sepo.oracles import read_measurements
 from tests.oracles.tables import LENGTH, write_table
 
@@ -71,6 +75,31 @@ if __name__ == "__main__":
     for record in open(sys.argv[1]).read().split(">")[1:]:
         print("".join(record.split()[1:]).count("T"))
 """
+
+
+def test_a_function_of_a_module_is_watched_without_being_imported():
+    Path("watched/deep").mkdir(parents=True)
+    for package in ("watched", "watched/deep"):
+        Path(package, "__init__.py").write_text("raise RuntimeError('imported')")
+    source = Path("watched/deep/mine.py")
+    source.write_text(ORACLES)
+    (path, before), *others = marks_of("watched.deep.mine:judge").items()
+    assert Path(path).samefile(source) and not others
+    source.write_text(ORACLES.replace('"TA"', '"TT"'))
+    assert marks_of("watched.deep.mine:judge").keys() == {path}
+    assert marks_of("watched.deep.mine:judge")[path] != before
+    assert marks_of("watched.mine:judge") == marks_of("sys:judge") == marks_of("not_there:judge") == {}
+
+
+def test_a_function_whose_source_is_not_found_is_told_of(table, monkeypatch, capsys):
+    made = ModuleType("made_up")
+    exec(f"{ORACLES.partition('if __name__')[0]}reward = judge", vars(made))
+    monkeypatch.setitem(sys.modules, "made_up", made)
+    mine = {"reward_oracle": "made_up:reward", "judge_oracle": "made_up:judge"}
+    what = Design(table, sequence="seq", activity="act", group="chrom", output="out", **mine)
+    fit_oracles(what, task_of(what).measured)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "made_up:reward: no source file of it was found" in said and "delete out/oracles/reward" in said
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from torch import Tensor
 
 from sepo.cli.console import progress, say, seconds
@@ -22,12 +23,14 @@ from sepo.oracles import (
     Oracle,
     Split,
     fit,
+    names_function,
     oracle_named,
     save_oracle,
     split_by_group,
 )
 from sepo.oracles.fitting import correlation
 from sepo.oracles.oracle import FOLDER
+from sepo.rewards.importing import source_of
 
 QUALITY = "quality.json"
 SEEDS = {"reward": 0, "judge": 1000, "other": 2000}
@@ -125,6 +128,11 @@ def _tested(name: str, asked: Design, measured: Measurements, split: Split) -> Q
     every = max(-(-len(split.unseen) // ASKED), 1)
     rows = split.unseen[::every]
     settings = {"named": named, "files": marks_of(named), "data": _mark(measured, rows, name)}
+    if names_function(named) and not settings["files"]:
+        say(
+            f"  [yellow]{escape(named)}: no source file of it was found, so that a change of it is not noticed: delete "
+            f"{escape(str(folder))} and what rests on it after one.[/]"
+        )
     kept = _kept(folder, settings)
     if kept is not None:
         return kept
@@ -162,9 +170,15 @@ def _told(folder: Path, name: str, quality: Quality, tested: int) -> Quality:
 
 
 def marks_of(named: str) -> dict[str, str]:
-    """What tells the files that a name leads to from any others: of a function, a checkpoint, a folder, a command."""
+    """What tells the files that a name leads to from any others: of a function, a checkpoint, a folder, a command.
+
+    Of a function it is the file of its module alone, not those that it imports.
+    """
     if any(Path(named).glob(FOLDER.format("*"))):
         files = sorted(Path(named).rglob("*.safetensors"))
+    elif names_function(named):
+        source = source_of(named)
+        files = [] if source is None else [source]
     else:
         words = [word if Path(word).is_file() else word.rpartition(":")[0] for word in shlex.split(named)]
         files = [Path(word) for word in words if word and Path(word).is_file()]

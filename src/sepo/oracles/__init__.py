@@ -5,7 +5,7 @@ from sepo.oracles.command import FromCommand
 from sepo.oracles.fitting import Fit, fit
 from sepo.oracles.lightning import LightningOracle, load_lightning
 from sepo.oracles.measurements import Measurements, read_measurements
-from sepo.oracles.naming import oracle_named
+from sepo.oracles.naming import names_function, oracle_named
 from sepo.oracles.network import ARCHITECTURES, ConvOracle, ConvOracleConfig
 from sepo.oracles.oracle import Ensemble, FromFunction, Oracle, load_oracle, save_oracle
 from sepo.oracles.splits import Split, split_by_group
@@ -27,6 +27,7 @@ __all__ = [
     "fit",
     "load_lightning",
     "load_oracle",
+    "names_function",
     "oracle_named",
     "read_measurements",
     "save_oracle",

@@ -36,14 +36,14 @@ def oracle_named(
     Raises:
         ValueError: the name is of none of the forms, or leads to nothing.
     """
-    home, colon, behind = name.rpartition(":")
+    home, _, behind = name.rpartition(":")
     if any(Path(name).glob(FOLDER.format("*"))):
         return load_oracle(name, doubt)
     if name.endswith(".ckpt") or (home.endswith(".ckpt") and behind.isdigit()):
         if letters != LETTERS:
             raise ValueError(f"{name!r} reads the letters {LETTERS}, but the sequences are of {letters}.")
         return load_lightning(*((name, 0) if name.endswith(".ckpt") else (home, int(behind))), device)
-    if colon and behind.isidentifier() and (home.endswith(".py") or not any(map(str.isspace, name))):
+    if names_function(name):
         return _function(name, letters)
     if Path(name).is_dir():
         raise ValueError(f"{name!r} is a folder without oracles (member_0, ...): name one that holds them, or {FORMS}.")
@@ -51,6 +51,12 @@ def oracle_named(
     if first and (shutil.which(first) or os.access(first, os.X_OK) or len(name.split()) > 1):
         return FromCommand.parsed(name, letters, timeout)
     raise ValueError(f"{name!r} names no oracle: give {FORMS}.")
+
+
+def names_function(name: str) -> bool:
+    """Whether the name has the form of package.module:function or file.py:function, a folder or checkpoint aside."""
+    home, _, behind = name.rpartition(":")
+    return bool(home) and behind.isidentifier() and (home.endswith(".py") or not any(map(str.isspace, name)))
 
 
 def _function(name: str, letters: str) -> FromFunction:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import sys
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from itertools import accumulate
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,6 +28,35 @@ def named(name: str) -> Any:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"{name!r}: there is no {attribute!r} in {home}.{hint}")
     return vars(module)[attribute]
+
+
+def source_of(name: str) -> Path | None:
+    """The file of the module in `package.module:name` or `path/file.py:name`, found without importing anything.
+
+    None: there is none, as of a module that Python has built in, or that is not there.
+    """
+    home = name.rpartition(":")[0]
+    if home.endswith(".py"):
+        found = Path(home).expanduser()
+    else:
+        spec = _spec(home)
+        found = Path(spec.origin) if spec is not None and spec.has_location and spec.origin else Path()
+    return found if found.is_file() else None
+
+
+def _spec(home: str) -> ModuleSpec | None:
+    """Of a module, searched for in its packages one after the other, where `find_spec` would import them."""
+    _look_in(Path.cwd())
+    package, *inside = accumulate(home.split("."), "{}.{}".format)
+    try:
+        found = find_spec(package)
+    except ValueError:  # a module without a spec, such as __main__
+        return None
+    for module in inside:
+        if found is None or found.submodule_search_locations is None:
+            return None
+        found = PathFinder.find_spec(module, found.submodule_search_locations)
+    return found
 
 
 def _module(home: str, name: str) -> ModuleType:
