@@ -14,11 +14,12 @@ from sepo.cli import main
 from sepo.cli.design_options import Design
 from sepo.cli.designs import designed
 from sepo.models import save_pretrained
-from sepo.oracles import Ensemble, load_oracle
+from sepo.oracles import Ensemble, load_oracle, oracle_named
 from sepo.oracles.network import ConvOracle, ConvOracleConfig
 from sepo.oracles.oracle import save_oracle
 from sepo.tasks import Measured
 from tests.cli.conftest import TASK, TOY
+from tests.oracles.fake_grelu import installed, write_checkpoint
 from tests.oracles.tables import write_table
 
 
@@ -100,6 +101,37 @@ def test_an_oracle_with_a_gradient_leads_by_it(measured, options):
     assert main([*base, "--guidance", *options, "--output", "led.npy"]) == 0
     plain, led = (load_oracle("oracles/reward")(torch.from_numpy(np.load(f"{name}.npy"))) for name in ("plain", "led"))
     assert float(led.mean()) > float(plain.mean()) + float(plain.std())
+
+
+OWN = """\
+class Adenines:
+    def __call__(self, words):
+        return [float(word.count("A")) for word in words]
+
+    def soft(self, onehot):
+        return onehot[..., 0].sum(1)
+"""
+
+
+@pytest.mark.parametrize(("named", "gamma"), [("own.py:Adenines", "3"), ("grelu.ckpt:1", "3000")])
+def test_an_oracle_from_outside_that_has_a_gradient_leads_by_it(measured, monkeypatch, named, gamma):
+    installed(monkeypatch)
+    write_checkpoint(Path("grelu.ckpt"))
+    Path("own.py").write_text(OWN)
+    words = [*measured, "--task.reward_oracle", named]
+    base = ["sample", "generator", *words, "--sampler", "ancestral", "--steps", "10", "--num", "32"]
+    assert main([*base, "--output", "plain.npy"]) == 0
+    assert main([*base, "--guidance", "classifier", "--guidance_kwargs.gamma", gamma, "--output", "led.npy"]) == 0
+    oracle = oracle_named(named, "ACGT")
+    plain, led = (oracle(torch.from_numpy(np.load(f"{name}.npy"))) for name in ("plain", "led"))
+    assert float(led.mean()) > float(plain.mean()) + float(plain.std())
+
+
+def test_a_function_without_a_gradient_leads_by_none(measured, capsys):
+    Path("own.py").write_text(OWN + "\ncount = Adenines().__call__\n")
+    words = [*measured, "--task.reward_oracle", "own.py:count", "--guidance", "classifier"]
+    assert main(["sample", "generator", *words, "--guidance_kwargs.gamma", "1", "--num", "4"]) == 1
+    assert "this one has none" in capsys.readouterr().err
 
 
 def test_designs_are_drawn_under_guidance(measured):

@@ -12,7 +12,7 @@ from torch import Tensor
 from sepo.cli.rows import Row
 from sepo.diffusion.canvas import Canvas
 from sepo.diffusion.rollout import StatePath
-from sepo.oracles import Ensemble
+from sepo.oracles import Ensemble, LightningOracle, SoftOracle
 from sepo.rewards import Rewards
 from sepo.samplers import Sampler
 from sepo.samplers.guided import ANY_INNER, SOFT, SoftReward, guidance_options, guided
@@ -60,7 +60,8 @@ class Guidance:
         if self.name in SOFT and self.soft is None:
             raise ValueError(
                 f"guidance={self.name!r} follows the gradient of its reward, and this one has none: take the task "
-                "'measured' with its own oracle, or best_of_n, svdd or smc."
+                "'measured' with an oracle that was fitted here, a .ckpt of gReLU, or a class of your own with a "
+                "method soft(one-hot rows); or best_of_n, svdd or smc."
             )
 
     @property
@@ -121,8 +122,12 @@ def needs_kernel(name: str | None) -> bool:
 
 def soft_reward_of(task: Task | None, device: torch.device) -> SoftReward | None:
     """Of shares of letters, the mask's last; None where the task's reward has no gradient."""
-    oracle = task.oracle("reward") if isinstance(task, Measured) else None
-    if not isinstance(oracle, Ensemble):
+    if not isinstance(task, Measured):
         return None
-    ensemble, letters = oracle.to(device), len(oracle.letters)
-    return lambda shares: ensemble.soft(shares[..., :letters])
+    oracle, letters = task.oracle("reward"), len(task.measured.alphabet.letters)
+    if isinstance(oracle, (Ensemble, LightningOracle)):
+        oracle = oracle.to(device)
+    if not isinstance(oracle, SoftOracle):
+        return None
+    soft = oracle.soft
+    return lambda shares: soft(shares[..., :letters])

@@ -8,7 +8,7 @@ own weights replace. Nothing that the file holds is run.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,10 @@ class LightningOracle:
         device = next(self.network.parameters()).device
         parts = [self._answers(functional.one_hot(part.to(device), 4).float()) for part in tokens.split(self.at_once)]
         return torch.cat(parts).float().cpu()
+
+    def to(self, device: torch.device | str) -> LightningOracle:
+        """The same, its network moved."""
+        return replace(self, network=self.network.to(device))
 
     def soft(self, onehot: Float[Tensor, "batch length letters"]) -> Float[Tensor, " batch"]:
         """One-hot rows or probabilities, with a gradient in them, for DRAKES and guidance."""

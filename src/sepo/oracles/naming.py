@@ -11,7 +11,7 @@ import torch
 
 from sepo.oracles.command import FromCommand
 from sepo.oracles.lightning import load_lightning
-from sepo.oracles.oracle import FOLDER, FromFunction, Oracle, load_oracle
+from sepo.oracles.oracle import FOLDER, FromFunction, FromSoftFunction, Oracle, SoftFunction, load_oracle
 from sepo.rewards.importing import named
 from sepo.rewards.named import reward_name
 
@@ -64,4 +64,5 @@ def _function(name: str, letters: str) -> FromFunction:
     if not callable(found):
         raise ValueError(f"oracle {name!r} is of type {type(found).__name__}; name a function of a list of sequences.")
     function: Any = found() if isinstance(found, type) else found
-    return FromFunction(function, letters, reward_name(function))
+    kind = FromSoftFunction if isinstance(function, SoftFunction) else FromFunction
+    return kind(function, letters, reward_name(function))

@@ -27,6 +27,24 @@ class Oracle(Protocol):
     def __call__(self, tokens: Tokens) -> Float[Tensor, " batch"]: ...
 
 
+@runtime_checkable
+class SoftOracle(Oracle, Protocol):
+    """One that has a gradient as well, for DRAKES and guidance."""
+
+    def soft(self, onehot: Float[Tensor, "batch length letters"]) -> Float[Tensor, " batch"]:
+        """Of one-hot rows or probabilities, computed by torch alone."""
+        ...
+
+
+@runtime_checkable
+class SoftFunction(Protocol):
+    """A user's function of sequences as text, with a method `soft` as a `SoftOracle` has it."""
+
+    def __call__(self, sequences: list[str], /) -> Sequence[float]: ...
+
+    def soft(self, onehot: Tensor, /) -> Tensor: ...
+
+
 class Ensemble(nn.Module):
     """The mean of several networks, less `doubt` times their standard deviation, so that where they disagree nothing is
     gained.
@@ -85,6 +103,16 @@ class FromFunction:
         if not isinstance(said, Iterable) or isinstance(said, (str, bytes, Mapping)):
             raise ValueError(f"{who} returned {shortened(said)}: it must return a list of numbers, one per sequence.")
         return read_answers(list(said), len(words), who)
+
+
+@dataclass(frozen=True)
+class FromSoftFunction(FromFunction):
+    """The same with the gradient of the function's own `soft`."""
+
+    function: SoftFunction
+
+    def soft(self, onehot: Float[Tensor, "batch length letters"]) -> Float[Tensor, " batch"]:
+        return self.function.soft(onehot)
 
 
 def save_oracle(oracle: Ensemble, folder: Path) -> None:
