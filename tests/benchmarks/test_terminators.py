@@ -1,0 +1,68 @@
+"""Classifier-free guidance in the benchmark of terminators: what its condition learns from, and what it costs."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import random
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from sepo.models import save_pretrained
+from sepo.samplers import Ancestral
+from sepo.tasks import Measured
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def methods(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    found = importlib.import_module("terminator_methods")
+    monkeypatch.setattr(found, "GUIDED", 4)
+    monkeypatch.setattr(found, "STEPS", 5)
+    return found
+
+
+@pytest.fixture
+def bench(methods: ModuleType, tmp_path: Path) -> Any:
+    """A table of which the judge's groups are by far the most active, and a generator that has learned nothing."""
+    base, chance = importlib.import_module("terminator_base"), random.Random(0)
+    groups = [*base.REWARD, *base.JUDGE, *base.UNSEEN]
+    lines = ["sequence,activity,chrom"]
+    for number in range(20 * len(groups)):
+        group = groups[number % len(groups)]
+        activity = number + (0 if group in base.REWARD else 1000)
+        lines.append(f"{''.join(chance.choice('ACGT') for _ in range(12))},{activity},{group}")
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(lines) + "\n")
+    task = Measured(str(table), group="chrom", hidden_size=8, stacks=1)
+    save_pretrained(task.denoiser(), tmp_path / "generator")
+    return methods.Bench(tmp_path / "generator", task)
+
+
+def test_the_condition_is_learned_from_the_best_tenth_of_the_rewards_groups(bench: Any) -> None:
+    base, made = importlib.import_module("terminator_base"), importlib.import_module("terminator_conditional")
+    measured = bench.task.measured
+    known = [place for place, group in enumerate(measured.groups) if group in base.REWARD]
+    best = sorted(known, key=lambda place: -float(measured.activity[place]))[: len(known) // 10]
+    found = torch.tensor([row["tokens"] for row in made.most_active(bench.task)])
+    assert torch.equal(found, measured.tokens[best])
+
+
+def test_the_condition_is_made_once_and_both_networks_are_counted(methods: ModuleType, bench: Any) -> None:
+    made = importlib.import_module("terminator_conditional")
+    folder = bench.folder.parent / "conditional"
+    first = made.conditional(bench.folder, bench.task, folder, steps=2)
+    assert first.seconds == 0 and first.evaluations > 0
+    weights, told = (folder / "model.safetensors").stat().st_mtime_ns, json.loads((folder / "summary.json").read_text())
+    found = methods.METHODS["classifier-free guidance"](bench, 0)
+    assert (folder / "model.safetensors").stat().st_mtime_ns == weights
+    methods.drawn(first.policy, Ancestral(5), 4, 0)
+    assert found.evaluations == told["evaluations"] + 2 * first.policy.meter.evaluations
+    assert found.designs.shape == (4, 12) and found.calls == len(found.scored) == 0
+    assert found.seconds == told["seconds"] > 0
