@@ -12,6 +12,8 @@ import torch
 from sepo.oracles import (
     ALPHABETS,
     ARCHITECTURES,
+    ConvOracle,
+    ConvOracleConfig,
     Ensemble,
     Fit,
     fit,
@@ -192,8 +194,38 @@ def test_an_ensemble_pays_for_doubt_and_is_saved(measured, tmp_path) -> None:
         Ensemble(members, doubt=-1.0)
 
 
-def test_soft_tokens_give_the_answers_of_hard_ones_and_a_gradient(measured) -> None:
-    oracle = Ensemble([fit(measured.chosen(torch.arange(100)), Fit(hidden_size=8, epochs=1))])
+def test_weights_of_another_version_of_an_architecture_are_refused(measured, tmp_path) -> None:
+    """transformers fills what is missing with noise, leaves out what it does not know, and only warns."""
+    whole = ConvOracle(ConvOracleConfig(architecture="dilated", hidden_size=8))
+    weights = whole.state_dict()
+    older = {name: each for name, each in weights.items() if "running" not in name}
+    newer = weights | {"body.9.weight": torch.zeros(8)}
+    wider = weights | {"head.0.weight": torch.zeros(8, 9)}
+    for number, state in enumerate((older, newer, wider)):
+        whole.save_pretrained(tmp_path / f"{number}" / "member_0", state_dict=state)
+        with pytest.raises(ValueError, match="older version has to be fitted again"):
+            load_oracle(tmp_path / f"{number}")
+
+
+@pytest.mark.parametrize("length", [1, 50, 300])
+def test_a_residual_network_begins_as_its_filters_and_takes_any_length(length) -> None:
+    oracle = ConvOracle(ConvOracleConfig(architecture="dilated", hidden_size=8)).eval()
+    tokens = torch.randint(4, (5, length), generator=torch.Generator().manual_seed(0))
+    found = predicted(oracle, tokens)
+    torch.testing.assert_close(found[:1], predicted(oracle, tokens[:1]))  # whatever else is in the batch
+    for name, each in oracle.named_parameters():
+        if "conv" in name:
+            torch.nn.init.normal_(each)
+    torch.testing.assert_close(predicted(oracle, tokens), found)
+
+
+def test_each_architecture_has_its_learning_rate() -> None:
+    assert Fit().rate == 2e-3 and Fit("dilated").rate == 6e-3 and Fit("dilated", lr=1e-3).rate == 1e-3
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_soft_tokens_give_the_answers_of_hard_ones_and_a_gradient(measured, architecture) -> None:
+    oracle = Ensemble([fit(measured.chosen(torch.arange(100)), Fit(architecture, hidden_size=8, epochs=1))])
     onehot = torch.nn.functional.one_hot(measured.tokens[:3], 4).float().requires_grad_()
     answers = oracle.soft(onehot)
     torch.testing.assert_close(answers.detach(), oracle(measured.tokens[:3]))

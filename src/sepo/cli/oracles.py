@@ -88,7 +88,7 @@ def _fitted(name: str, asked: Design, measured: Measurements, split: Split) -> Q
         Fit(ARCHITECTURE[name], epochs=asked.epochs, seed=asked.seed + SEEDS[name] + member)
         for member in range(asked.members)
     ]
-    settings = {"fits": [asdict(how) for how in hows], "data": _mark(measured, rows, name)}
+    settings = {"fits": [asdict(how) | {"lr": how.rate} for how in hows], "data": _mark(measured, rows, name)}
     kept = _kept(folder, settings)
     if kept is not None:
         return kept

@@ -15,19 +15,21 @@ from sepo.oracles.network import ConvOracle, ConvOracleConfig
 from sepo.typing import Float
 
 HELD_BACK = 0.1
+RATES = {"motifs": 2e-3, "dilated": 6e-3}
+"""Learning rates by architecture: batch norm bears more, and needs it."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How an oracle is fitted. patience: epochs without a better correlation before it stops; lr: Adam's, with a
-    one-cycle schedule.
+    """How an oracle is fitted. patience: epochs without a better correlation before it stops; lr: Adam's, at the top
+    of a one-cycle schedule, None for that of the architecture.
     """
 
     architecture: str = "motifs"
     hidden_size: int = 64
     epochs: int = 12
     batch: int = 256
-    lr: float = 2e-3
+    lr: float | None = None
     weight_decay: float = 1e-4
     patience: int = 4
     seed: int = 0
@@ -36,6 +38,11 @@ class Fit:
         for name in ("hidden_size", "epochs", "batch", "patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1.")
+
+    @property
+    def rate(self) -> float:
+        """The learning rate that is used."""
+        return RATES[self.architecture] if self.lr is None else self.lr
 
 
 def fit(
@@ -57,9 +64,9 @@ def fit(
         torch.manual_seed(how.seed)
         config = ConvOracleConfig(letters, how.architecture, how.hidden_size, mean=mean, deviation=deviation)
         oracle = ConvOracle(config)
-        optimizer = torch.optim.AdamW(oracle.parameters(), lr=how.lr, weight_decay=how.weight_decay)
+        optimizer = torch.optim.AdamW(oracle.parameters(), lr=how.rate, weight_decay=how.weight_decay)
         steps = how.epochs * -(-len(used) // how.batch)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, how.lr, total_steps=steps)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, how.rate, total_steps=steps)
         best, weights, since = -2.0, copy.deepcopy(oracle.state_dict()), 0
         for epoch in range(how.epochs):
             oracle.train()

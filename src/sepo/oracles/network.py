@@ -1,8 +1,9 @@
 """Convolutional oracles: a sequence in one-hot form, a number out. Two architectures, so that a judge is not a twin.
 
-`motifs`: wide filters and a second layer. `dilated`: residual blocks of growing dilation. Both keep the largest and the
-mean response of every channel in each of a few stretches of the sequence, so that it matters where a motif stands, and
-end in a perceptron. Both take soft tokens, rows of probabilities, and have a gradient in them.
+`motifs`: wide filters and a second layer. `dilated`: the same filters, normalised over the batch and pooled, then
+residual blocks of growing dilation. Both keep the largest and the mean response of every channel in each of a few
+stretches of the sequence, so that it matters where a motif stands, and end in a perceptron. Both take soft tokens, rows
+of probabilities, and have a gradient in them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 ARCHITECTURES = ("motifs", "dilated")
 STRETCHES = 8
+POOLED = 4
+"""Neighbouring letters of which `dilated` keeps the largest response of a filter, before its blocks."""
 OneHot = Float[Tensor, "batch length letters"]
 
 
@@ -48,14 +51,21 @@ class ConvOracleConfig(PretrainedConfig):
         super().__init__(**kwargs)
 
 
+class Mix(nn.Conv1d):
+    """Of channels, at each place. Begins at 0, and so a residual network as what stands around its blocks."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, width, 1)
+
+
 class Dilated(nn.Module):
-    """A residual block: norm, convolution of width 3 and some dilation, and a gate by channel."""
+    """A residual block: batch norm, convolution of width 3 and some dilation, mix of channels."""
 
     def __init__(self, width: int, dilation: int, dropout: float) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(1, width)
+        self.norm = nn.BatchNorm1d(width)
         self.conv = nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation)
-        self.mix, self.dropout = nn.Conv1d(width, width, 1), nn.Dropout(dropout)
+        self.mix, self.dropout = Mix(width), nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.mix(self.dropout(functional.gelu(self.conv(self.norm(x)))))
@@ -72,9 +82,12 @@ class ConvOracle(PreTrainedModel):
         width = config.hidden_size
         self.filters = nn.Conv1d(len(config.letters), width, config.kernel, padding=config.kernel // 2)
         if config.architecture == "motifs":
+            self.norm: nn.Module = nn.Identity()
             body: list[nn.Module] = [nn.Conv1d(width, width, 5, padding=2), nn.GELU(), nn.Dropout(config.dropout)]
         else:
-            body = [Dilated(width, 2**layer, config.dropout) for layer in range(config.layers)]
+            self.norm = nn.BatchNorm1d(width)
+            blocks = (Dilated(width, 2**layer, config.dropout) for layer in range(config.layers))
+            body = [nn.MaxPool1d(POOLED, ceil_mode=True), *blocks, nn.BatchNorm1d(width), nn.GELU()]
         self.body = nn.Sequential(*body)
         self.head = nn.Sequential(
             nn.Linear(2 * STRETCHES * width, width), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(width, 1)
@@ -86,7 +99,7 @@ class ConvOracle(PreTrainedModel):
 
     def standardised(self, onehot: OneHot) -> Float[Tensor, " batch"]:
         """The activity in deviations from the mean."""
-        x = self.body(functional.gelu(self.filters(onehot.transpose(1, 2))))
+        x = self.body(functional.gelu(self.norm(self.filters(onehot.transpose(1, 2)))))
         pooled = (
             pool(x, STRETCHES).flatten(1) for pool in (functional.adaptive_max_pool1d, functional.adaptive_avg_pool1d)
         )
@@ -94,6 +107,9 @@ class ConvOracle(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, (nn.Conv1d, nn.Linear)):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if isinstance(module, Mix):
+                nn.init.zeros_(module.weight)
+            else:
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from sepo.models.opening import quiet
+from sepo.models.opening import accept, quiet
 from sepo.oracles.answers import read_answers, words_of
 from sepo.oracles.fitting import predicted
 from sepo.oracles.network import ConvOracle
@@ -123,10 +123,22 @@ def save_oracle(oracle: Ensemble, folder: Path) -> None:
 def load_oracle(folder: Path | str, doubt: float = 0.0) -> Ensemble:
     """
     Raises:
-        ValueError: no oracle was saved there.
+        ValueError: no oracle was saved there, or one whose weights are not those of its architecture as it is now.
     """
     places = sorted(Path(folder).glob(FOLDER.format("*")))
     if not places:
         raise ValueError(f"{folder} holds no oracle: `sepo design` fits one there, or name another folder.")
-    with quiet():
-        return Ensemble([ConvOracle.from_pretrained(place) for place in places], doubt)
+    return Ensemble([_member(place) for place in places], doubt)
+
+
+def _member(place: Path) -> ConvOracle:
+    """Complete: transformers fills a hole with noise and only warns of it."""
+    try:
+        with quiet(compared=True):
+            network, report = ConvOracle.from_pretrained(place, output_loading_info=True)
+        accept(report, place, "ConvOracle", complete=True)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{error} An oracle of an older version has to be fitted again, as `sepo design` does."
+        ) from error
+    return network
