@@ -21,7 +21,6 @@ from sepo.tasks.ehrlich import TRANSFORMS
 from sepo.tasks.ehrlich_function import Ehrlich
 
 FOLDER = Path("runs/ehrlich")
-PRETRAIN = {"max_steps": 700, "save_steps": 700}
 INFEASIBLE = -0.1
 """Reward of a sequence with a banned step; feasible ones of value 0 have 0."""
 
@@ -32,8 +31,8 @@ def pretrained(function: Ehrlich, folder: Path = FOLDER) -> Path:
     if not (path / "summary.json").is_file():
         chain = {"num_states": function.num_states, "dim": function.dim, "random_seed": function.random_seed}
         words = ["ehrlich", "--output_dir", str(path)]
-        for name, value in ({f"task.{name}": value for name, value in chain.items()} | PRETRAIN).items():
-            words += [f"--{name}", str(value)]
+        for name, value in chain.items():
+            words += [f"--task.{name}", str(value)]
         if not pretrain.pretrain(parse(pretrain.GRAMMAR, words)).complete:
             raise SystemExit(130)
     return path

@@ -2,108 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
-from terminator_conditional import Conditional, conditional
-from torch import Tensor
+from terminator_bench import DESIGNS, GUIDED, STEPS, Bench, Method, Outcome, drawn, outcome
+from terminator_tuning import BATCH, COLLECTIONS, USES, drakes, sepo, tuned
 
-from sepo import SEPOConfig, SEPOTrainer
-from sepo.diffusion.canvas import Canvas
-from sepo.diffusion.denoiser import Denoiser
-from sepo.models import load
-from sepo.objectives.drakes import Drakes
-from sepo.ops import Chance
-from sepo.samplers import Ancestral, FirstHitting, PredictorCorrector, Sampler, roll
+from sepo.samplers import Ancestral, FirstHitting, PredictorCorrector, Sampler
 from sepo.samplers.guided import SMC, SVDD, TDS, BestOfN, ClassifierFree, ClassifierGuidance
-from sepo.tasks import Measured
-
-STEPS = 32
-"""Network evaluations of a rollout."""
-COLLECTIONS, BATCH = 60, 32
-"""Of fine-tuning; their product are the reward calls."""
-USES = 4
-"""Updates from each collection, of the methods that have a ratio to the policy that drew it."""
-DESIGNS = 256
-AT_ONCE = 64
-GUIDED = 64
-"""Designs of a method that is guided at inference; calls and evaluations are of these."""
-
-
-@dataclass
-class Outcome:
-    """designs, scored: letters [number length]; calls: sequences rewarded; evaluations: of the network, to train and to
-    draw one set of designs; seconds: of the CPU, of what an earlier cell made for all seeds."""
-
-    designs: np.ndarray
-    scored: np.ndarray
-    calls: int
-    evaluations: int
-    seconds: float = 0.0
-
-
-Method = Callable[["Bench", int], Outcome]
-
-
-@dataclass
-class Bench:
-    """folder: of the generator."""
-
-    folder: Path
-    task: Measured
-    scored: list[Tensor] = field(default_factory=list)
-
-    @cached_property
-    def oracle(self) -> Any:
-        """The reward's, fitted here: it takes soft tokens too."""
-        return self.task.oracle("reward")
-
-    def without_doubt(self) -> Bench:
-        """With the mean of the reward's ensemble alone, without taking off where its members disagree."""
-        return Bench(self.folder, replace(self.task, doubt=0.0))
-
-    def generator(self) -> Denoiser:
-        return load(self.folder)
-
-    def conditional(self) -> Conditional:
-        """Beside the generator, and made from it once."""
-        return conditional(self.folder, self.task, self.folder.parent / "conditional")
-
-    def reward(self, tokens: Tensor) -> Tensor:
-        """The reward's oracle, with a memory of what it was asked."""
-        self.scored.append(tokens.clone())
-        return self.oracle(tokens)
-
-    def soft_reward(self, mixture: Tensor) -> Tensor:
-        self.scored.append(mixture.detach()[..., :-1].argmax(-1))
-        return self.oracle.soft(mixture[..., :-1])
-
-    def asked(self) -> Tensor:
-        """All that was scored since the last time."""
-        found = torch.cat(self.scored) if self.scored else torch.zeros(0, self.task.measured.length, dtype=torch.long)
-        self.scored = []
-        return found
-
-
-def drawn(policy: Denoiser, sampler: Sampler, number: int, seed: int, at_once: int = AT_ONCE) -> Tensor:
-    parts = []
-    for start in range(0, number, at_once):
-        count = min(at_once, number - start)
-        chance = Chance.seeded(1_000_000 + seed, [start], count, policy.device)
-        canvas = Canvas.blank(count, policy.length or 0)
-        parts.append(roll(sampler, policy, canvas, chance).x0)
-    return torch.cat(parts)
-
-
-def outcome(bench: Bench, designs: Tensor, evaluations: int) -> Outcome:
-    scored = bench.asked()
-    return Outcome(designs.numpy().astype(np.int8), scored.numpy().astype(np.int8), len(scored), evaluations)
 
 
 def pretrained(bench: Bench, seed: int) -> Outcome:
@@ -129,46 +38,6 @@ def classifier_free(bench: Bench, seed: int) -> Outcome:
     designs = drawn(made.policy, sampler, GUIDED, seed)
     evaluations = made.evaluations + made.policy.meter.evaluations
     return replace(outcome(bench, designs, evaluations), seconds=made.seconds)
-
-
-def tuned(
-    bench: Bench, seed: int, soft: Drakes | None = None, sampler: Sampler | None = None, **changes: Any
-) -> Outcome:
-    policy, options = bench.generator(), {"sampling_steps": STEPS, "states": 8, "scale_rewards": "batch"}
-    if "algorithm" in changes or soft is not None:
-        options |= {"states": 16, "scale_rewards": "group"}
-    uses = changes.get("num_iterations", 1)
-    options |= {"max_steps": COLLECTIONS * uses, "learning_rate": 3e-4, "lr_scheduler_type": "linear"} | changes
-
-    def reward(completions: list[np.ndarray], **columns: Any) -> list[float]:
-        tokens = torch.from_numpy(np.stack(completions)).long()
-        if soft is not None:
-            return [0.0] * len(tokens)
-        return bench.reward(tokens).tolist()
-
-    with tempfile.TemporaryDirectory() as folder:
-        args = SEPOConfig(
-            folder,
-            per_device_train_batch_size=BATCH,
-            num_generations=BATCH,
-            seed=seed,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            save_completions=False,
-            **options,
-        )
-        trainer = SEPOTrainer(policy, reward, args, algorithm=soft, sampler=sampler)
-        trainer.train()
-    scored = bench.asked()
-    designs = drawn(trainer.policy, FirstHitting(STEPS), DESIGNS, seed)
-    found = outcome(bench, designs, trainer.policy.meter.evaluations)
-    return Outcome(found.designs, scored.numpy().astype(np.int8), len(scored), found.evaluations)
-
-
-def drakes(alpha: float, bench: Bench, seed: int) -> Outcome:
-    """The last quarter of the steps softly, as 50 of 128 published is more than a third."""
-    return tuned(bench, seed, soft=Drakes(bench.soft_reward, truncate=8, alpha=alpha))
 
 
 def evolved(bench: Bench, seed: int) -> Outcome:
@@ -198,10 +67,6 @@ def evolved(bench: Bench, seed: int) -> Outcome:
     return outcome(bench, torch.from_numpy(search.population.astype(np.int64)), policy.meter.evaluations)
 
 
-def sepo(beta: float, **changes: Any) -> Method:
-    return partial(tuned, beta=beta, **({"num_iterations": USES} | changes))
-
-
 def trusting(method: Method, bench: Bench, seed: int) -> Outcome:
     return method(bench.without_doubt(), seed)
 
@@ -216,6 +81,12 @@ METHODS: dict[str, Method] = {
     "best of 8": partial(guided, lambda bench: BestOfN(FirstHitting(STEPS), bench.reward, 8)),
     "sepo 0.1": sepo(0.1),
     "sepo 0": sepo(0.0),
+    "sepo 0.1, w = 1": sepo(0.1, weight=1.0),
+    "sepo 0.1, w = 2": sepo(0.1, weight=2.0),
+    "sepo 0.1, w = 4": sepo(0.1, weight=4.0),
+    "sepo 0.1, warm": sepo(0.1, warm=True),
+    "sepo 0.1, warm, w = 1": sepo(0.1, warm=True, weight=1.0),
+    "sepo 0.1, warm, w = 2": sepo(0.1, warm=True, weight=2.0),
     "sepo 0.01": sepo(0.01),
     "genetic": evolved,
     "drakes 0.03": partial(drakes, 0.03),

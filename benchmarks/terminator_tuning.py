@@ -1,0 +1,137 @@
+"""Fine-tuning in the terminator benchmark: one trainer for every method, and policies that several rows share."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from terminator_bench import DESIGNS, GUIDED, STEPS, Bench, Outcome, drawn, outcome
+
+from sepo import SEPOConfig, SEPOTrainer
+from sepo.diffusion.denoiser import Denoiser
+from sepo.models import load
+from sepo.objectives.drakes import Drakes
+from sepo.runs.plain import read_json, write_json
+from sepo.samplers import Ancestral, FirstHitting, Sampler
+from sepo.samplers.guided import ClassifierFree
+from sepo.training.reference import Frozen
+
+COLLECTIONS, BATCH = 60, 32
+"""Of fine-tuning; their product are the reward calls."""
+USES = 4
+"""Updates from each collection, of the methods that have a ratio to the policy that drew it."""
+
+
+@dataclass
+class Trained:
+    """scored: letters [number length] in order; evaluations: of the network; seconds: of the CPU, spent earlier."""
+
+    policy: Denoiser
+    scored: np.ndarray
+    evaluations: int
+    seconds: float = 0.0
+
+    def outcome(self, bench: Bench, sampler: Sampler, number: int, seed: int) -> Outcome:
+        """Designs of the policy, at the cost of its training and their own."""
+        before = self.policy.meter.evaluations
+        found = outcome(bench, drawn(self.policy, sampler, number, seed), 0)
+        evaluations = self.evaluations + self.policy.meter.evaluations - before
+        return Outcome(found.designs, self.scored, len(self.scored), evaluations, self.seconds)
+
+
+def fine_tuned(
+    bench: Bench,
+    seed: int,
+    soft: Drakes | None = None,
+    sampler: Sampler | None = None,
+    start: Denoiser | None = None,
+    folder: Path | None = None,
+    **changes: Any,
+) -> Trained:
+    """start: where the policy begins, None: at the generator, which is the reference in any case; folder: where the
+    policy is left."""
+    policy, options = start or bench.generator(), {"sampling_steps": STEPS, "states": 8, "scale_rewards": "batch"}
+    if "algorithm" in changes or soft is not None:
+        options |= {"states": 16, "scale_rewards": "group"}
+    uses = changes.get("num_iterations", 1)
+    options |= {"max_steps": COLLECTIONS * uses, "learning_rate": 3e-4, "lr_scheduler_type": "linear"} | changes
+
+    def reward(completions: list[np.ndarray], **columns: Any) -> list[float]:
+        tokens = torch.from_numpy(np.stack(completions)).long()
+        if soft is not None:
+            return [0.0] * len(tokens)
+        return bench.reward(tokens).tolist()
+
+    with tempfile.TemporaryDirectory() as scratch:
+        args = SEPOConfig(
+            scratch,
+            per_device_train_batch_size=BATCH,
+            num_generations=BATCH,
+            seed=seed,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            save_completions=False,
+            **options,
+        )
+        reference = None if start is None else Frozen.of(bench.generator().network)
+        trainer = SEPOTrainer(policy, reward, args, algorithm=soft, sampler=sampler, reference=reference)
+        trainer.train()
+        if folder is not None:
+            trainer.save_model(str(folder))
+    return Trained(trainer.policy, bench.asked().numpy().astype(np.int8), trainer.policy.meter.evaluations)
+
+
+def tuned(bench: Bench, seed: int, **how: Any) -> Outcome:
+    return fine_tuned(bench, seed, **how).outcome(bench, FirstHitting(STEPS), DESIGNS, seed)
+
+
+def kept(bench: Bench, name: str, seed: int, train: Callable[[Path], Trained]) -> Trained:
+    """A policy that several rows draw from, trained by the first of them; its costs are in each."""
+    folder = bench.folder.parent.parent / "policies" / f"{name}.{seed}"
+    costs, scored = folder / "costs.json", folder / "scored.npy"
+    if costs.is_file():
+        return Trained(load(folder), np.load(scored), **read_json(costs))
+    started = time.process_time()
+    made = train(folder)
+    np.save(scored, made.scored)
+    seconds = made.seconds + time.process_time() - started
+    write_json(costs, {"evaluations": made.evaluations, "seconds": seconds})
+    return made
+
+
+def sepo(beta: float, weight: float = 0.0, warm: bool = False, **changes: Any) -> Callable[[Bench, int], Outcome]:
+    """warm: the policy begins at the network that classifier-free guidance is conditioned by, whose training is part of
+    the cost; the reference is the generator. weight: designs are drawn with log p + weight (log p - log p_ref), which
+    at the optimum is a price of beta / (1 + weight) site by site: one training, several prices.
+    """
+
+    def train(bench: Bench, seed: int, folder: Path | None = None) -> Trained:
+        start = bench.conditional() if warm else None
+        how = {"beta": beta, "num_iterations": USES, "start": start and start.policy} | changes
+        made = fine_tuned(bench, seed, folder=folder, **how)
+        if start is None:
+            return made
+        return replace(made, evaluations=made.evaluations + start.evaluations, seconds=start.seconds)
+
+    def method(bench: Bench, seed: int) -> Outcome:
+        if changes:
+            return train(bench, seed).outcome(bench, FirstHitting(STEPS), DESIGNS, seed)
+        name = f"sepo_{beta:g}" + "_warm" * warm + "_no_doubt" * (bench.task.doubt == 0)
+        made = kept(bench, name, seed, lambda folder: train(bench, seed, folder))
+        if not weight:
+            return made.outcome(bench, FirstHitting(STEPS), DESIGNS, seed)
+        return made.outcome(bench, ClassifierFree(Ancestral(STEPS), weight, bench.generator()), GUIDED, seed)
+
+    return method
+
+
+def drakes(alpha: float, bench: Bench, seed: int) -> Outcome:
+    """The last quarter of the steps softly, as 50 of 128 published is more than a third."""
+    return tuned(bench, seed, soft=Drakes(bench.soft_reward, truncate=8, alpha=alpha))
