@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,15 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-FRONTS = ("sepo", "drakes")
-"""Methods that were run at several prices, by the first word of their rows."""
-COLOURS = {"sepo": "#1b6ca8", "drakes": "#c8553d"}
+PRICED = {
+    "drakes": (re.compile(r"drakes ([\d.]+)"), "#c8553d"),
+    "SEPO": (re.compile(r"sepo ([\d.]+)"), "#1b6ca8"),
+    "SEPO, one training": (re.compile(r"sepo ([\d.]+)(?:, w = ([\d.]+))?"), "#2a9d8f"),
+    "SEPO from the condition": (re.compile(r"sepo ([\d.]+), warm(?:, w = ([\d.]+))?"), "#7b4ea3"),
+}
+"""Methods that were run at several prices, by the names of their rows, and their colours. The one training is that
+which has rows with a weight."""
+OTHERS = "#555555"
 AGAINST = {
     "log_likelihood": "log-likelihood under the generator (nats)",
     "kmer_3": "3-mer correlation with the best 1 %",
@@ -27,20 +34,31 @@ AGAINST = {
 
 
 def front(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    """The rows `name price`, in order of the price."""
-    priced = [row for row in rows if row["method"].split()[0] == name and row["method"].count(" ") == 1]
-    return sorted((row for row in priced if "," not in row["method"]), key=lambda row: float(row["method"].split()[1]))
+    """The rows of PRICED[name], in order of the price, beta / (1 + w)."""
+    found = [(PRICED[name][0].fullmatch(row["method"]), row) for row in rows]
+    priced = [(match.groups(), row) for match, row in found if match]
+    if name == "SEPO, one training":
+        weighted = {groups[0] for groups, _ in priced if groups[1]}
+        priced = [(groups, row) for groups, row in priced if groups[0] in weighted]
+    return [row for _, row in sorted(priced, key=lambda each: price(*each[0]))]
+
+
+def price(beta: str, weight: str | None = None) -> float:
+    return float(beta) / (1 + float(weight or 0))
+
+
+def colour(method: str) -> str:
+    return next((paint for form, paint in PRICED.values() if form.fullmatch(method)), OTHERS)
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     figure, panels = plt.subplots(1, len(AGAINST), figsize=(11, 4.6), sharey=True)
     for panel, (name, label) in zip(panels, AGAINST.items(), strict=True):
-        for method in FRONTS:
+        for method, (_, paint) in PRICED.items():
             line = front(rows, method)
-            panel.plot([row[name] for row in line], [row["activity"] for row in line], color=COLOURS[method], alpha=0.5)
+            panel.plot([row[name] for row in line], [row["activity"] for row in line], color=paint, alpha=0.5)
         for row in rows:
-            colour = COLOURS.get(row["method"].split()[0], "#555555")
-            panel.plot(row[name], row["activity"], "o", color=colour, markersize=5)
+            panel.plot(row[name], row["activity"], "o", color=colour(row["method"]), markersize=5)
             panel.annotate(
                 row["method"], (row[name], row["activity"]), xytext=(4, 3), textcoords="offset points", fontsize=7
             )

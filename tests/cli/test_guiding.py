@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +14,16 @@ from sepo import load
 from sepo.cli import main
 from sepo.cli.design_options import Design
 from sepo.cli.designs import designed
-from sepo.models import save_pretrained
+from sepo.cli.guiding import Opened
+from sepo.diffusion.process import Absorbing
+from sepo.models import as_denoiser, save_pretrained
+from sepo.models.networks.transformer import Transformer, TransformerConfig
 from sepo.oracles import Ensemble, load_oracle, oracle_named
 from sepo.oracles.network import ConvOracle, ConvOracleConfig
 from sepo.oracles.oracle import save_oracle
 from sepo.tasks import Measured
 from tests.cli.conftest import TASK, TOY
+from tests.cli.toy import LENGTH
 from tests.oracles.fake_grelu import installed, write_checkpoint
 from tests.oracles.tables import write_table
 
@@ -53,6 +58,106 @@ def test_prompts_of_a_population_stay_together_in_an_evaluation(pretrained, caps
     assert "reward_calls" not in plain
     assert main(["evaluate", str(pretrained), *task, *led, "--num", "6"]) == 1
     assert "6 samples are no populations of 4 particles" in capsys.readouterr().err
+
+
+FREE = ("--guidance", "classifier_free")
+WEIGHT, AWAY = "--guidance_kwargs.weight", "--guidance_kwargs.unconditional"
+
+
+def saved(name: str, network: Transformer, **changes: int) -> str:
+    size = network.config.vocab_size
+    save_pretrained(as_denoiser(network, Absorbing(size, mask=changes.get("mask", size - 1)), length=LENGTH), name)
+    return name
+
+
+@pytest.fixture
+def darker(pretrained) -> str:
+    """The pretrained model with more of the grey 2."""
+    network = load(pretrained).network
+    with torch.no_grad():
+        network.head.bias[2] += 1.0
+    return saved("darker", network)
+
+
+def test_a_second_model_leads_without_any_reward(pretrained, darker, capsys):
+    assert main(["sample", darker, "--num", "64", "--output", "plain.npy"]) == 0
+    assert main(["sample", str(pretrained), "--num", "64", "--output", "before.npy"]) == 0
+    for weight in (-1, 0, 2):
+        away = [*FREE, WEIGHT, str(weight), AWAY, str(pretrained), "--output", f"{weight}.npy"]
+        capsys.readouterr()
+        assert main(["sample", darker, "--num", "64", *away]) == 0
+        said = capsys.readouterr().err
+        assert f"{64 * 2 * LENGTH} network evaluations" in said and "scored on the way" not in said
+    found = {name: np.load(f"{name}.npy") for name in ("plain", "before", "-1", "0", "2")}
+    assert np.array_equal(found["-1"], found["before"]) and np.array_equal(found["0"], found["plain"])
+    dark = {name: (tokens == 2).mean() for name, tokens in found.items()}
+    assert dark["2"] > dark["plain"] + 0.15 > dark["before"] + 0.15
+
+
+def test_its_evaluation_asks_the_reward_for_the_result_alone(pretrained, darker):
+    away = [*FREE, WEIGHT, "2", AWAY, str(pretrained), "--num", "48", "--bound_draws", "0"]
+    assert main(["evaluate", darker, *TASK, *away, "--output", "led.json"]) == 0
+    assert main(["evaluate", darker, *TASK, *away[-4:], "--output", "plain.json"]) == 0
+    plain, led = (json.loads(Path(f"{name}.json").read_text()) for name in ("plain", "led"))
+    assert led["reward"] > plain["reward"] + 0.15 and led["reward_calls"] == 0
+    assert led["network_evaluations"] == 2 * plain["network_evaluations"]
+
+
+def test_without_a_second_model_the_prompt_is_masked(tmp_path):
+    torch.manual_seed(0)
+    config = TransformerConfig(vocab_size=4, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
+    network = Transformer(config)
+    with torch.no_grad():
+        network.head.weight.normal_(std=2.0)
+    model = saved("random", network)
+    rows = [
+        {"tokens": [2, 1, 0, 0, 0, 0], "free": [False, False, *[True] * 4]},
+        {"tokens": [0] * 6, "free": [True] * 6},
+    ]
+    rows[1] |= {"tokens": [0, 0, 0, 0, 1, 2], "free": [*[True] * 4, False, False]}
+    Path("prompts.json").write_text(json.dumps(rows))
+    for weight in ("0", "4"):
+        words = ["--prompts", "prompts.json", "--num", "32", *FREE, WEIGHT, weight, "--output", f"{weight}.npy"]
+        assert main(["sample", model, *words, "--steps", "4"]) == 0
+    plain, led = np.load("0.npy"), np.load("4.npy")
+    assert (led[:32, :2] == [2, 1]).all() and (led[32:, 4:] == [1, 2]).all()
+    assert not np.array_equal(plain, led)
+
+
+def test_the_condition_of_a_model_is_not_that_of_the_one_without(pretrained, monkeypatch):
+    asked = {}
+
+    def model_named(name, device, **options):
+        asked.update(options, name=name, device=device)
+        return load(pretrained)
+
+    monkeypatch.setattr("sepo.cli.guiding.model_named", model_named)
+    told = {"condition": 1, "revision": "tuned", "dtype": "float32"}
+    Opened("tuned", load(pretrained), told).without_condition("base")
+    assert asked == {"name": "base", "device": "cpu", "dtype": "float32"}
+
+
+def test_what_a_second_model_lacks_is_said(pretrained, finetuned, capsys):
+    config = TransformerConfig(vocab_size=5, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
+    wider = saved("wider", Transformer(config))
+
+    def said(model, *words) -> str:
+        assert main(["sample", str(model), "--num", "4", *FREE, *words]) == 1
+        return " ".join(capsys.readouterr().err.split())
+
+    assert "lacks 'weight'" in said(pretrained)
+    assert "must be a number" in said(pretrained, WEIGHT, "much", AWAY, str(pretrained))
+    assert "unconditional='wider': unconditional knows 5 ids and the policy 4" in said(
+        pretrained, WEIGHT, "1", AWAY, wider
+    )
+    assert "unconditional=3: must be the folder or hub id" in said(pretrained, WEIGHT, "1", AWAY, "3")
+    assert "asks no reward; leave --reward out" in said(
+        pretrained, WEIGHT, "1", AWAY, str(pretrained), "--reward", f"{TOY}:light"
+    )
+    told = said(finetuned, WEIGHT, "1")
+    assert "lacks 'unconditional', and there is no prompt" in told
+    assert f"{str(pretrained)!r} is what this one was trained from" in told
+    assert "trained from" not in said(pretrained, WEIGHT, "1") + said(wider, WEIGHT, "1")
 
 
 @pytest.mark.parametrize(
@@ -140,6 +245,23 @@ def test_designs_are_drawn_under_guidance(measured):
     plain = designed(Design(data="table.csv", num=8), task, policy)
     led = designed(Design(data="table.csv", num=8, guidance="best_of_n", guidance_kwargs={"n": 8}), task, policy)
     assert float(led.columns["reward"].mean()) > float(plain.columns["reward"].mean())
+
+
+@pytest.mark.parametrize("asked", [{"output": "."}, {"generator": "generator", "output": "elsewhere"}])
+def test_designs_move_away_from_the_generator_that_was_fine_tuned(measured, asked):
+    task = Measured("table.csv", sequence="seq", activity="act", oracles="oracles", hidden_size=8)
+    with torch.no_grad():
+        tuned = load("generator")
+        tuned.network.head.bias[0] += 1.0
+    words: dict[str, Any] = {"data": "table.csv", "num": 16, **asked}
+    free = {weight: {"weight": weight} for weight in (-1, 3)}
+    before, plain = (designed(Design(**words), task, each).tokens for each in (load("generator"), tuned))
+    back, away = (
+        designed(Design(**words, guidance="classifier_free", guidance_kwargs=each), task, tuned).tokens
+        for each in free.values()
+    )
+    assert torch.equal(back, before)
+    assert (away == 0).double().mean() > (plain == 0).double().mean() + 0.15
 
 
 def test_blocks_are_sampled_by_name(pretrained):

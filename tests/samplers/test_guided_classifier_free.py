@@ -9,8 +9,9 @@ import torch
 
 from sepo.diffusion.canvas import Canvas
 from sepo.diffusion.meaning import Score
-from sepo.evaluation.exact import first_hitting_law
-from sepo.evaluation.worlds import ideal_uniform, markov_chain, random_table
+from sepo.diffusion.process import Absorbing
+from sepo.evaluation.exact import first_hitting_law, optimum, total_variation
+from sepo.evaluation.worlds import Law, ideal_uniform, markov_chain, probabilities, random_table, tabular
 from sepo.ops import Chance
 from sepo.samplers import (
     Ancestral,
@@ -23,11 +24,15 @@ from sepo.samplers import (
 from sepo.samplers.guided import (
     ClassifierFree,
     classifier_free,
+    require_alike,
 )
 from tests.samplers.tilted import (
+    BETA,
     DATA,
     INNER,
+    LINEAR,
     MASK,
+    REWARD,
 )
 from tests.worlds import SMALL, at_step, deviations
 
@@ -106,3 +111,43 @@ def test_prompts_of_different_places_are_masked_row_by_row() -> None:
     assert roll(ClassifierFree(INNER, 2.0, other), uniform, PROMPTED, Chance.of(0, 1)).x0[0, 1] == 2
     with pytest.raises(ValueError, match="nothing to be guided by"):
         roll(ClassifierFree(INNER, 2.0), policy, Canvas.blank(2, 3), Chance.of(0, 2))
+
+
+def independent_sites() -> Law:
+    """A data law without any dependence between sites."""
+    sites = torch.randn(3, 3, generator=torch.Generator().manual_seed(4), dtype=torch.double).softmax(1)
+    return sites[torch.arange(3), SMALL.sequences].prod(1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("weight", [-0.5, 1.0, 3.0])
+def test_away_from_the_reference_of_its_fine_tuning_an_optimum_is_that_of_another_price(weight: float) -> None:
+    reference, price = independent_sites(), BETA / (1 + weight)
+    tuned = tabular(SMALL, optimum(reference, LINEAR, BETA))
+    goal = optimum(reference, LINEAR, price)
+    found = first_hitting_law(classifier_free(tuned, weight, tabular(SMALL, reference)), SMALL)
+    torch.testing.assert_close(found, goal, rtol=1e-5, atol=1e-8)
+    assert float(total_variation(first_hitting_law(tuned, SMALL), goal)) > 0.1
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("weight", [-0.5, 1.0])
+def test_with_sites_that_depend_on_each_other_only_the_last_mask_is_filled_by_that_law(weight: float) -> None:
+    goal = optimum(DATA, REWARD, BETA / (1 + weight))
+    guided = classifier_free(tabular(SMALL, optimum(DATA, REWARD, BETA)), weight, tabular(SMALL, DATA))
+    masked = SMALL.states == MASK
+    last = masked.sum(1) == 1
+    found, ideal = (probabilities(each, SMALL.states[last])[masked[last]] for each in (guided, tabular(SMALL, goal)))
+    torch.testing.assert_close(found, ideal, rtol=1e-5, atol=1e-8)
+    assert float(total_variation(first_hitting_law(guided, SMALL), goal)) > 0.01
+
+
+def test_models_of_other_tokens_or_noise_are_no_conditions() -> None:
+    policy = random_table(SMALL, seed=2)
+    wider = replace(policy, process=Absorbing(5, 4))
+    with pytest.raises(ValueError, match=r"unconditional knows 5 ids and the policy 4: name a model"):
+        classifier_free(policy, 1.0, wider)
+    with pytest.raises(ValueError, match="inverts the process Uniform and the policy Absorbing"):
+        require_alike(replace(policy, process=Absorbing(3, 2)), ideal_uniform(SMALL, DATA))
+    with pytest.raises(ValueError, match="The mask is id 0 of unconditional and id 3 of the policy"):
+        require_alike(policy, replace(policy, process=Absorbing(4, 0)))

@@ -7,20 +7,23 @@ import torch
 from torch import Tensor
 
 from sepo.diffusion.canvas import Canvas
-from sepo.evaluation.exact import kernel_law
-from sepo.evaluation.worlds import markov_chain, tabular
+from sepo.evaluation.exact import kernel_law, optimum
+from sepo.evaluation.worlds import count, markov_chain, tabular
 from sepo.ops import Chance
 from sepo.samplers import Ancestral, Blocks, FirstHitting, TauLeaping, roll, sampler_named
-from sepo.samplers.guided import GUIDANCE, SOFT, guided
+from sepo.samplers.guided import GUIDANCE, SOFT, UNREWARDED, ClassifierFree, guidance_options, guided
 from tests.worlds import SMALL, deviations
 
 DATA = markov_chain(SMALL, seed=1)
+FEWER = tabular(SMALL, optimum(DATA, count(SMALL, letter=2), -1.0))
+"""Of fewer twos: away from it is towards twos."""
 NEUTRAL = {
     "best_of_n": {"n": 1},
     "svdd": {"candidates": 1},
     "smc": {"particles": 1, "beta": 1.0},
     "tds": {"particles": 1, "beta": 1.0, "gamma": 0.0, "through_network": False},
     "classifier": {"gamma": 0.0, "through_network": False},
+    "classifier_free": {"weight": 0, "unconditional": FEWER},
 }
 STRONG = {
     "best_of_n": {"n": 8},
@@ -28,6 +31,7 @@ STRONG = {
     "smc": {"particles": 8, "beta": 0.3},
     "tds": {"particles": 8, "beta": 0.3, "through_network": False},
     "classifier": {"gamma": 4.0, "through_network": False},
+    "classifier_free": {"weight": 2, "unconditional": FEWER},
 }
 
 
@@ -68,11 +72,23 @@ def test_every_guidance_of_the_table_is_tried_here() -> None:
         ("svdd", {"candidate": 2}, r"'svdd': guidance_kwargs holds 'candidate'.*candidates, beta"),
         ("smc", {"beta": 1.0}, r"'smc': guidance_kwargs lacks 'particles'"),
         ("svdd", {"candidates": 0}, r"candidates=0"),
+        ("svdd", {"candidates": 2, "beta": "1e-3"}, r"'svdd': guidance_kwargs.beta='1e-3' must be a number.*1\.0e-3"),
+        ("classifier_free", {"gamma": 2.0}, r"'classifier_free': guidance_kwargs holds 'gamma'.*weight, unconditional"),
+        ("classifier_free", {}, r"'classifier_free': guidance_kwargs lacks 'weight'"),
+        ("classifier_free", {"weight": None}, r"guidance_kwargs.weight=None must be a number"),
+        ("classifier_free", {"weight": True}, r"guidance_kwargs.weight=True must be a number"),
     ],
 )
 def test_what_does_not_fit_is_named(name: str, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         guided(name, Ancestral(4), twos, options)
+
+
+def test_what_a_second_model_leads_is_given_no_reward() -> None:
+    assert UNREWARDED == ("classifier_free",)
+    made = guided("classifier_free", Ancestral(4), None, {"weight": 2, "unconditional": FEWER})
+    assert made == ClassifierFree(Ancestral(4), 2.0, FEWER)
+    assert guidance_options("tds", {"particles": 2, "beta": 1, "gamma": None})["gamma"] is None
 
 
 def test_blocks_have_a_name_and_an_inner_sampler_by_name() -> None:

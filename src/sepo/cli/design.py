@@ -115,9 +115,8 @@ def finetuned(what: Design) -> bool:
     """Whether the generator is fine-tuned now."""
     folder = what.folder / "tuned"
     options = {**FINETUNE, **(what.finetune or {}), "output_dir": folder, "seed": what.seed}
-    base = what.generator or str(what.folder / "generator")
-    given = parse(finetune.GRAMMAR, [*_task_words(what), "--model", base, *in_words(options)])
-    recipe, rests_on = plain(given.resolved(*finetune.options(given))), _marks(what, base)
+    given = parse(finetune.GRAMMAR, [*_task_words(what), "--model", what.base, *in_words(options)])
+    recipe, rests_on = plain(given.resolved(*finetune.options(given))), _marks(what, what.base)
     if _kept(folder, recipe) and read_summary(RunFolder(folder)).get("rests_on") == rests_on:
         return True
     done = finetune.finetune(given)

@@ -36,9 +36,9 @@ class Design:
         pretrain: options of `sepo pretrain`, such as --pretrain.max_steps 2000.
         finetune: options of `sepo finetune`, such as --finetune.beta 0.05.
         generator: folder of a generator of your own, in place of the one that would be trained.
-        guidance: best_of_n, svdd, smc, tds or classifier, led by the reward's oracle while the designs are drawn; null:
-            none.
-        guidance_kwargs: its options, as of `sepo sample`.
+        guidance: best_of_n, svdd, smc, tds or classifier, led by the reward's oracle while the designs are drawn, or
+            classifier_free, led by no oracle: away from the generator, as if the price beta had been less; null: none.
+        guidance_kwargs: its options, as of `sepo sample`; unconditional is the generator where it is not named.
         reward_oracle: an oracle of your own, in place of the one that would be fitted: package.module:function or
             file.py:function, of a list of sequences; a command line, which reads FASTA from standard input or from
             {fasta} and prints a number per line; a .ckpt of gReLU with :COLUMN; or a folder such as
@@ -103,3 +103,8 @@ class Design:
     @property
     def folder(self) -> Path:
         return Path(self.output)
+
+    @property
+    def base(self) -> str:
+        """The generator that is fine-tuned."""
+        return self.generator or str(self.folder / "generator")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sepo.cli.console import CONSOLE, seconds
 from sepo.cli.design_options import Design
-from sepo.cli.guiding import guidance_for, needs_kernel
+from sepo.cli.guiding import Opened, guidance_for, needs_kernel
 from sepo.cli.opening import chosen_sampler
 from sepo.cli.oracles import Quality
 from sepo.cli.samples import draw_samples, rows_for
@@ -36,6 +36,7 @@ from sepo.runs import (
     read_metrics,
     write_report,
 )
+from sepo.samplers.guided import UNREWARDED
 from sepo.tasks import Measured
 from sepo.training.prompts import Unconditional
 
@@ -55,8 +56,12 @@ class Designs:
 def designed(asked: Design, task: Measured, policy: Denoiser) -> Designs:
     """The distinct ones of all that is drawn, ranked by the reward's oracle: a judge must not choose what it judges."""
     assert policy.length is not None
-    guidance = guidance_for(asked.guidance, asked.guidance_kwargs, None, task, policy.device)
-    sampler = chosen_sampler(policy, None, None, kernel=needs_kernel(asked.guidance))
+    options = dict(asked.guidance_kwargs or {})
+    if asked.guidance in UNREWARDED and options.get("unconditional") is None:
+        options["unconditional"] = asked.base  # designs have no prompt that could be masked
+    tuned = Opened(str(asked.folder / "tuned"), policy)
+    guidance = guidance_for(asked.guidance, options, None, task, tuned)
+    sampler = chosen_sampler(policy, None, None, kernel=needs_kernel(asked.guidance, options))
     number = DRAWN * asked.num if guidance is None else -(-DRAWN * asked.num // guidance.together) * guidance.together
     rows, prompts = rows_for(None, number), Unconditional(policy.length)
     samples = draw_samples(policy, sampler, prompts, rows, asked.seed, guidance=guidance)

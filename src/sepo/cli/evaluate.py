@@ -10,7 +10,7 @@ from typing import Any
 from sepo.cli.console import prepare, say
 from sepo.cli.errors import UsageError
 from sepo.cli.grammar import Grammar, Group
-from sepo.cli.guiding import guidance_for, needs_kernel
+from sepo.cli.guiding import Opened, guidance_for, needs_kernel
 from sepo.cli.judging import Judge
 from sepo.cli.naming import reward_named, task_named
 from sepo.cli.opening import best_device, chosen_sampler, model_named
@@ -46,9 +46,10 @@ class Evaluate:
         sampler: as of `sepo sample`; null: first_hitting for masks, ancestral for other processes.
         sampler_kwargs: options of that sampler.
         guidance: best_of_n, svdd or smc around that sampler, led by any reward, tds or classifier by one with a
-            gradient (of the task measured); null: none.
+            gradient (of the task measured), classifier_free by a second model and no reward; null: none.
         guidance_kwargs: its options, as --guidance_kwargs.candidates 8 (best_of_n: n; svdd: candidates, beta; smc and
-            tds: particles, beta, threshold; classifier: gamma).
+            tds: particles, beta, threshold; classifier: gamma; classifier_free: weight, and unconditional, the folder
+            or hub id of the model to move away from, such as the one before fine-tuning; null: the prompt is masked).
         steps: network evaluations per sample at most; null: one site per step (first_hitting), 128 (others).
         bound_draws: noise levels per sequence in the bound; 0: no bound.
         seed: of all chance.
@@ -119,14 +120,15 @@ def evaluation(name: str, what: Evaluate) -> dict[str, Any]:
     tokenizer = tokenizer or tokenizer_for(what.tokenizer or name)
     found: dict[str, Any] = {"model": name}
     if task is not None or what.reward is not None:
-        found |= worth(policy, what, task, tokenizer)
+        found |= worth(Opened(name, policy, what.model_init_kwargs or {}), what, task, tokenizer)
     if what.bound_draws:
         found |= bound_of(policy, what, task, tokenizer)
     return found
 
 
-def worth(policy: Denoiser, what: Evaluate, task: Task | None, tokenizer: Any) -> dict[str, Any]:
+def worth(model: Opened, what: Evaluate, task: Task | None, tokenizer: Any) -> dict[str, Any]:
     """Reward, metrics and path KL of fresh samples."""
+    policy = model.policy
     rows: Any = None if task is None else task.test_prompts()
     if what.dataset is not None:
         rows = read_rows(what.dataset, what.dataset_split)
@@ -134,8 +136,9 @@ def worth(policy: Denoiser, what: Evaluate, task: Task | None, tokenizer: Any) -
     functions = [reward_named(name) for name in names] or [task.reward if task is not None else None]
     rewards = Rewards.of(functions).to(policy.device)
     chosen = rewards if names else None
-    guidance = guidance_for(what.guidance, what.guidance_kwargs, chosen, task, policy.device)
-    sampler = chosen_sampler(policy, what.sampler, what.steps, what.sampler_kwargs, needs_kernel(what.guidance))
+    guidance = guidance_for(what.guidance, what.guidance_kwargs, chosen, task, model)
+    kernel = needs_kernel(what.guidance, what.guidance_kwargs)
+    sampler = chosen_sampler(policy, what.sampler, what.steps, what.sampler_kwargs, kernel)
     prompts = prompts_through(policy, sampler, rows, tokenizer, what.max_completion_length)
     judged = Judge(prompts, rows, sampler, rewards, task, what.num, what.seed, guidance)(policy)
     found: dict[str, Any] = {"samples": len(judged.samples), "reward": judged.reward}

@@ -1,21 +1,34 @@
-"""Guidance of a command's samples: a sampler around the one that was chosen, led by the reward of the command."""
+"""Guidance of a command's samples: a sampler around the one that was chosen, led by the reward of the command or by a
+second model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sepo.cli.opening import model_named
 from sepo.cli.rows import Row
 from sepo.diffusion.canvas import Canvas
+from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.rollout import StatePath
 from sepo.oracles import Ensemble, LightningOracle, SoftOracle
 from sepo.rewards import Rewards
+from sepo.runs import RunFolder, read_config
 from sepo.samplers import Sampler
-from sepo.samplers.guided import ANY_INNER, SOFT, SoftReward, guidance_options, guided
+from sepo.samplers.guided import (
+    ANY_INNER,
+    SOFT,
+    UNREWARDED,
+    SoftReward,
+    guidance_options,
+    guided,
+    require_alike,
+)
 from sepo.tasks import Measured, Task
 from sepo.training.prompts import Prompts, as_messages, completion_ids
 from sepo.training.rows import columns_of
@@ -40,17 +53,57 @@ class OfTokens:
         return self.rewards(asked, completions, completion_ids(ended), columns_of(rows)).total
 
 
+OF_ONE_MODEL = ("condition", "revision")
+"""Options of `sepo.load` that say which model it is, not how it is loaded."""
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """The model of a command: how it was named and loaded, and what it is."""
+
+    name: str
+    policy: Denoiser
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def without_condition(self, name: Any) -> Denoiser:
+        """The model without the condition, loaded as this one was.
+
+        Raises:
+            ValueError: it cannot be loaded, or is of other tokens.
+        """
+        if not isinstance(name, str):
+            raise ValueError(f"guidance_kwargs.unconditional={name!r}: must be the folder or hub id of a model.")
+        alike = {option: value for option, value in self.options.items() if option not in OF_ONE_MODEL}
+        found = model_named(name, str(self.policy.device), **alike)
+        try:
+            require_alike(self.policy, found)
+        except ValueError as error:
+            raise ValueError(f"guidance_kwargs.unconditional={name!r}: {error}") from error
+        return found
+
+    @property
+    def trained_from(self) -> str | None:
+        """The model that its run began with, where the folder says so."""
+        try:
+            found = read_config(RunFolder(Path(self.name))).get("model")
+        except ValueError:
+            return None
+        return found if isinstance(found, str) else None
+
+
 @dataclass(eq=False)
 class Guidance:
-    """name, options: of the guidance; rewards: any; soft: with a gradient, for those that need one.
+    """name, options: of the guidance, with models in place of their names; rewards: any; soft: with a gradient, for
+    those that need one.
 
-    calls: sequences that the reward was asked about so far.
+    hint: a model that `unconditional` may be; calls: sequences that the reward was asked about so far.
     """
 
     name: str
     options: Mapping[str, Any]
-    rewards: Rewards
+    rewards: Rewards | None = None
     soft: SoftReward | None = None
+    hint: str | None = None
     calls: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -83,7 +136,16 @@ class Guidance:
         return max(at_once // self.together, 1) * self.together
 
     def around(self, inner: Sampler, prompts: Prompts, rows: Sequence[Row], canvas: Canvas) -> Sampler:
-        """The guided sampler of a batch."""
+        """The guided sampler of a batch.
+
+        Raises:
+            ValueError: there is neither a second model nor a prompt that could be masked in its place.
+        """
+        if self.name in UNREWARDED:
+            if self.options.get("unconditional") is None and not prompts.conditional:
+                raise ValueError(self._lacks_a_condition)
+            return guided(self.name, inner, None, self.options)
+        assert self.rewards is not None
         told: Any = self.soft if self.name in SOFT else OfTokens(self.rewards, prompts, rows, canvas)
 
         def counted(sequences: Tensor) -> Any:
@@ -92,32 +154,48 @@ class Guidance:
 
         return guided(self.name, inner, counted, self.options)
 
+    @property
+    def _lacks_a_condition(self) -> str:
+        known = f": {self.hint!r} is what this one was trained from" if self.hint else ""
+        return (
+            f"guidance={self.name!r}: guidance_kwargs lacks 'unconditional', and there is no prompt to be masked in "
+            "its place; name the model to move away from, such as the one before fine-tuning, with "
+            f"--guidance_kwargs.unconditional{known}."
+        )
+
 
 def guidance_for(
     name: str | None,
     options: Mapping[str, Any] | None,
     rewards: Rewards | None,
     task: Task | None,
-    device: torch.device,
+    model: Opened,
 ) -> Guidance | None:
     """None without a name. The reward is `rewards`, or None: the task's.
 
     Raises:
-        ValueError: there is no reward; the guidance is not known or does not fit.
+        ValueError: there is no reward to lead a guidance that needs one; the guidance is not known or does not fit.
     """
     if name is None:
         if options:
             raise ValueError(f"guidance_kwargs={dict(options)}: there is no guidance; name one with --guidance.")
         return None
+    if name in UNREWARDED:
+        chosen = guidance_options(name, options or {})
+        other = chosen.get("unconditional")
+        found = None if other is None else model.without_condition(other)
+        return Guidance(name, {**chosen, "unconditional": found}, hint=model.trained_from)
     if rewards is None and task is None:
         raise ValueError(f"guidance={name!r} has no reward to be led by: name a --reward or a --task.")
-    soft = soft_reward_of(task, device) if rewards is None else None
+    soft = soft_reward_of(task, model.policy.device) if rewards is None else None
     return Guidance(name, options or {}, rewards or Rewards.of([task.reward]), soft)  # type: ignore[union-attr]
 
 
-def needs_kernel(name: str | None) -> bool:
-    """Whether the guidance is around samplers with a kernel alone."""
-    return name is not None and name not in ANY_INNER
+def needs_kernel(name: str | None, options: Mapping[str, Any] | None = None) -> bool:
+    """Whether the guidance is around samplers with a kernel alone, or around them at its best: prompts at different
+    places can be masked where all rows are read at every step."""
+    masks_prompts = name in UNREWARDED and (options or {}).get("unconditional") is None
+    return name is not None and (name not in ANY_INNER or masks_prompts)
 
 
 def soft_reward_of(task: Task | None, device: torch.device) -> SoftReward | None:

@@ -10,16 +10,16 @@ from typing import Any
 from sepo.cli.console import prepare, say, seconds
 from sepo.cli.errors import UsageError
 from sepo.cli.grammar import Grammar, Group
-from sepo.cli.guiding import Guidance, guidance_for, needs_kernel
+from sepo.cli.guiding import Guidance, Opened, guidance_for, needs_kernel
 from sepo.cli.naming import reward_named, task_named
 from sepo.cli.opening import best_device, chosen_sampler, model_named
 from sepo.cli.parsing import parse
 from sepo.cli.rows import Row, read_prompts
 from sepo.cli.samples import Samples, draw_samples, rows_for
 from sepo.cli.writing import as_lines, require_writable, write_samples
-from sepo.diffusion.denoiser import Denoiser
 from sepo.models import tokenizer_for
 from sepo.rewards import Rewards
+from sepo.samplers.guided import UNREWARDED
 from sepo.tasks import Task
 from sepo.training.policy import prompts_through
 
@@ -36,13 +36,15 @@ class Sample:
             model without tokenizer they are rows with "tokens" and "free". null: no prompts.
         sampler: first_hitting, left_to_right, confidence (LLaDA, Dream), ancestral, tau_leaping, predictor_corrector
             (the gradient flow), remdm, gibbs, dplm, or blocks (options block_length, blocks, inner); null:
-            first_hitting for masks, ancestral for other processes and under guidance.
+            first_hitting for masks, ancestral for other processes and under guidance, but for
+            best_of_n and for classifier_free with two models.
         sampler_kwargs: options of that sampler, as --sampler_kwargs.corrector_steps 2; of confidence with blocks
             --sampler_kwargs.cache block is faster and approximate.
         guidance: best_of_n, svdd or smc around that sampler, led by any reward, tds or classifier by one with a
-            gradient (of the task measured); null: none.
+            gradient (of the task measured), classifier_free by a second model and no reward; null: none.
         guidance_kwargs: its options, as --guidance_kwargs.candidates 8 (best_of_n: n; svdd: candidates, beta; smc and
-            tds: particles, beta, threshold; classifier: gamma).
+            tds: particles, beta, threshold; classifier: gamma; classifier_free: weight, and unconditional, the folder
+            or hub id of the model to move away from, such as the one before fine-tuning; null: the prompt is masked).
         reward: what leads the guidance, in place of the task's reward: as in sepo evaluate.
         steps: network evaluations per sample at most (of the predictor); null: one site per step (first_hitting,
             left_to_right), 64 or 128 (others).
@@ -125,20 +127,26 @@ def sampled(name: str, what: Sample, task: Task | None) -> Samples:
     if what.prompts is not None:
         rows = prompts_named(what.prompts)
         rows = [row for row in rows for _ in range(what.num)]
-    guidance = _guidance(what, task, policy)
-    sampler = chosen_sampler(policy, what.sampler, what.steps, what.sampler_kwargs, needs_kernel(what.guidance))
+    guidance = _guidance(what, task, Opened(name, policy, what.model_init_kwargs or {}))
+    kernel = needs_kernel(what.guidance, what.guidance_kwargs)
+    sampler = chosen_sampler(policy, what.sampler, what.steps, what.sampler_kwargs, kernel)
     prompts = prompts_through(policy, sampler, rows, tokenizer, what.max_completion_length, what.length)
     if what.prompts is None:
         rows = rows_for(rows, what.num, 1 if guidance is None else guidance.together)
     return draw_samples(policy, sampler, prompts, rows, what.seed, what.batch_size, guidance)
 
 
-def _guidance(what: Sample, task: Task | None, policy: Denoiser) -> Guidance | None:
+def _guidance(what: Sample, task: Task | None, model: Opened) -> Guidance | None:
     names = [what.reward] if isinstance(what.reward, str) else what.reward or []
     if names and what.guidance is None:
         raise ValueError(f"reward={what.reward!r} leads a guidance, and there is none: name one with --guidance.")
-    rewards = Rewards.of([reward_named(each) for each in names]).to(policy.device) if names else None
-    return guidance_for(what.guidance, what.guidance_kwargs, rewards, task, policy.device)
+    if names and what.guidance in UNREWARDED:
+        raise ValueError(
+            f"reward={what.reward!r}: guidance={what.guidance!r} is led by a second model and asks no reward; leave "
+            "--reward out, and measure samples with `sepo evaluate`."
+        )
+    rewards = Rewards.of([reward_named(each) for each in names]).to(model.policy.device) if names else None
+    return guidance_for(what.guidance, what.guidance_kwargs, rewards, task, model)
 
 
 def prompts_named(name: str) -> Sequence[Row]:

@@ -49,7 +49,7 @@ class EhrlichTask(Task):
     random_seed: int = 0
     transform: str = "none"
     infeasible: float = 0.0
-    trained: int = 16384
+    trained: int = 65536
     held: int = 512
     seed: int = 0
 
@@ -97,7 +97,7 @@ class EhrlichTask(Task):
     def denoiser(self) -> Denoiser:
         """A small transformer; angles for positions, because a motif and a step may stand anywhere."""
         config = TransformerConfig(
-            vocab_size=self.num_states + 1, position=Rotary(), hidden_size=96, num_hidden_layers=3
+            vocab_size=self.num_states + 1, position=Rotary(), hidden_size=64, num_hidden_layers=2
         )
         return as_denoiser(Transformer(config), Absorbing(self.num_states + 1, self.mask), length=self.dim)
 

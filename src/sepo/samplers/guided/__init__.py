@@ -1,12 +1,13 @@
-"""Guidance and search at inference: samplers around samplers, for rewards that no policy was trained on.
+"""Guidance and search at inference: samplers around samplers, led by rewards that no policy was trained on, or by a
+second model.
 
 All serve evaluation: their draws do not have the policy's density, so that trainers refuse them.
 """
 
 from sepo.samplers.guided.best_of_n import BestOfN
 from sepo.samplers.guided.classifier import ClassifierGuidance
-from sepo.samplers.guided.classifier_free import ClassifierFree, ClassifierFreeDenoiser, classifier_free
-from sepo.samplers.guided.naming import ANY_INNER, GUIDANCE, SOFT, guidance_options, guided
+from sepo.samplers.guided.classifier_free import ClassifierFree, ClassifierFreeDenoiser, classifier_free, require_alike
+from sepo.samplers.guided.naming import ANY_INNER, GUIDANCE, SOFT, UNREWARDED, guidance_options, guided
 from sepo.samplers.guided.population import Population
 from sepo.samplers.guided.scoring import Counted, SoftReward, TokenReward
 from sepo.samplers.guided.smc import SMC, Proposal
@@ -21,6 +22,7 @@ __all__ = [
     "SOFT",
     "SVDD",
     "TDS",
+    "UNREWARDED",
     "ArgmaxFill",
     "BestOfN",
     "ClassifierFree",
@@ -38,4 +40,5 @@ __all__ = [
     "classifier_free",
     "guidance_options",
     "guided",
+    "require_alike",
 ]

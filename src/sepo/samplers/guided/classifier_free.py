@@ -7,7 +7,8 @@ with the constant that makes it a law over the tokens again, before the step (La
 baseline (DRAKES, arXiv 2410.13643) leaves it out, so that masks are filled too fast, as arXiv 2507.08965 analyses. Of
 a score that is not normalised the rate is the conditional one's, at any w.
 
-Without the condition is: the same network with what the canvas gives masked, as LLaDA does, or another denoiser.
+Without the condition is: the same network with what the canvas gives masked, as LLaDA does, or another denoiser, such
+as the model before fine-tuning.
 """
 
 from __future__ import annotations
@@ -85,15 +86,43 @@ def classifier_free(
         if not given.any():
             raise ValueError("The canvas gives nothing to be guided by: give a prompt, or unconditional, a denoiser.")
         given = given[:1] if bool((given == given[:1]).all()) else given
-    elif unconditional.process.size != process.size:
-        raise ValueError(f"unconditional knows {unconditional.process.size} ids and the policy {process.size}.")
+    else:
+        require_alike(policy, unconditional)
     parts = policy.parts() | {"cached_call": None}  # the two evaluations of a reading would share one cache
     return ClassifierFreeDenoiser(**parts, weight=weight, unconditional=unconditional, given=given)
+
+
+def require_alike(policy: Denoiser, unconditional: Denoiser) -> None:
+    """
+    Raises:
+        ValueError: the two do not invert the same process of the same ids, so that their laws cannot be combined.
+    """
+    mine, other = policy.process, unconditional.process
+    remedy = "name a model of the same tokens and noise, such as the one that the policy was fine-tuned from."
+    if other.size != mine.size:
+        raise ValueError(f"unconditional knows {other.size} ids and the policy {mine.size}: {remedy}")
+    kinds = [type(each).__name__ for each in (other, mine)]
+    if kinds[0] != kinds[1]:
+        raise ValueError(f"unconditional inverts the process {kinds[0]} and the policy {kinds[1]}: {remedy}")
+    if isinstance(mine, Absorbing) and isinstance(other, Absorbing) and other.mask != mine.mask:
+        raise ValueError(f"The mask is id {other.mask} of unconditional and id {mine.mask} of the policy: {remedy}")
 
 
 @dataclass(frozen=True)
 class ClassifierFree:
     """inner: any sampler; weight: w, 0 is the condition alone; unconditional: None: the policy with the prompt masked.
+
+    Around a fine-tuned policy, with the model p_ref that it was fine-tuned from as `unconditional`, the weight is the
+    price of fine-tuning, chosen anew while sampling. The optimum of E[R] - beta KL is p* ~ p_ref exp(R / beta), hence
+
+        p*^(1 + w) p_ref^(-w)  ~  p_ref exp((1 + w) R / beta)
+
+    the optimum at the price beta / (1 + w): w > 0 extrapolates to smaller prices, -1 < w < 0 goes back towards p_ref
+    (-0.5 doubles the price); w = -1 is p_ref. That holds of laws of whole sequences, and of one site given all others;
+    sites are drawn here while others are masked, of which it holds where reward and law have independent sites, and
+    else nearly. It presumes a policy near its optimum. For autoregressive models this is decoding-time realignment
+    (DeRa, arXiv 2402.02992, lambda = 1 + w), as approximate token by token as this is site by site; ExPO (arXiv
+    2404.16792) extrapolates the weights of the networks instead.
 
     Moves hold the log-probabilities of the guided law, which is not the policy's: for evaluation only.
     """
