@@ -88,8 +88,8 @@ def classifier_free(
         given = given[:1] if bool((given == given[:1]).all()) else given
     else:
         require_alike(policy, unconditional)
-    parts = policy.parts() | {"cached_call": None}  # the two evaluations of a reading would share one cache
-    return ClassifierFreeDenoiser(**parts, weight=weight, unconditional=unconditional, given=given)
+    uncached = replace(policy, cached_call=None)  # the two evaluations of a reading would share one cache
+    return ClassifierFreeDenoiser(**uncached.parts(), weight=weight, unconditional=unconditional, given=given)
 
 
 def require_alike(policy: Denoiser, unconditional: Denoiser) -> None:
