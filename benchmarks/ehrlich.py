@@ -170,7 +170,17 @@ def chain_seed(seed: int) -> int:
     return 1_000 + seed
 
 
-SEARCH = {"size": 50, "coef": 0.1, "shift": 0.3, "masked": (0.03, 0.08), "temperature": 5.0, "min_prob": 1e-3}
+SEARCH = {
+    "size": 50,
+    "coef": 0.1,
+    "crossover": 0.5,
+    "shift": 0.3,
+    "farthest": 8,
+    "masked": (0.0, 0.05),
+    "temperature": 5.0,
+    "min_prob": 1e-3,
+}
+"""Chosen on c4 with seeds 10 and above, which are not measured."""
 METHODS: dict[str, Method] = {
     "random search": random_search,
     "GA, one solution": partial(from_initial, Evolution(1000, 0.01)),
@@ -179,7 +189,7 @@ METHODS: dict[str, Method] = {
     "pygad, chain samples": partial(from_chain, Evolution(200, 0.05, own=True)),
     "elite replay": partial(fine_tuned, Tuned(128, 0, 1e-3, {"size": 64}, {"algorithm": "elite_replay", "states": 16})),
     "SEPO": partial(fine_tuned, Tuned(128, 0, 5e-4, {}, {"states": 8, "scale_rewards": "batch"})),
-    "SEPO, elites and search": partial(fine_tuned, Tuned(4, 96, 2e-4, SEARCH, {"states": 4})),
+    "SEPO, elites and search": partial(fine_tuned, Tuned(4, 96, 5e-5, SEARCH, {"states": 4})),
 }
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from sepo import load
 from sepo.cli import main
-from sepo.cli.design import task_of
+from sepo.cli.design import pretraining_steps, task_of
 from sepo.cli.design_options import Design
 from sepo.cli.oracles import fit_oracles, marks_of
 from sepo.oracles import read_measurements
@@ -159,3 +159,10 @@ def test_another_column_or_table_is_learned_anew(table, capsys):
     swapped = ("--sequence", "seq", "--activity", "second", "--second", "act", "--group", "chrom")
     assert main(["design", table, *swapped, *SMALL]) == 0
     assert Path("out/oracles/reward/quality.json").read_text() != before
+
+
+@pytest.mark.parametrize(("rows", "steps"), [(30, 500), (5_000, 1_562), (50_000, 4_000)])
+def test_a_small_table_is_not_learned_by_heart(rows, steps, tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("sequence,activity\n" + "ACGTACGT,1.0\n" * rows)
+    assert pretraining_steps(Design(data=str(path))) == steps

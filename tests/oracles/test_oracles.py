@@ -238,3 +238,12 @@ def test_a_function_of_text_is_an_oracle() -> None:
     assert oracle(torch.tensor([[0, 0, 3], [1, 2, 3]])).tolist() == [2, 0]
     with pytest.raises(ValueError, match="1 numbers for 2 sequences"):
         FromFunction(lambda words: [1.0], "ACGT")(torch.tensor([[0], [1]]))
+
+
+@pytest.mark.parametrize(
+    ("sequences", "epochs", "patience"), [(2_000, 100, 25), (20_000, 12, 4), (200_000, 12, 4), (30, 800, 200)]
+)
+def test_a_small_table_is_read_more_often(sequences, epochs, patience) -> None:
+    how = Fit.sized(sequences, "motifs")
+    assert (how.epochs, how.patience) == (epochs, patience)
+    assert Fit.sized(sequences, "motifs", epochs=3).epochs == 3

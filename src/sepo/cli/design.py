@@ -36,8 +36,9 @@ from sepo.tasks import Measured
 COLUMNS = ("alphabet", "sequence", "activity", "second", "group", "hidden_size", "stacks", "doubt")
 """Options that the task has too."""
 OUTSIDE = ("reward_oracle", "judge_oracle", "second_oracle")
+PASSES, LEAST_STEPS, MOST_STEPS = 40, 500, 4000
+"""Over the table, of pretraining, within bounds."""
 PRETRAIN = {
-    "max_steps": 4000,
     "per_device_train_batch_size": 128,
     "learning_rate": 1e-3,
     "lr_scheduler_type": "cosine",
@@ -105,10 +106,17 @@ def pretrained(what: Design) -> bool:
     """Whether there is a generator now."""
     if what.generator is not None:
         return True
-    options = {**PRETRAIN, **(what.pretrain or {}), "output_dir": what.folder / "generator", "seed": what.seed}
+    options = {**PRETRAIN, "max_steps": pretraining_steps(what), **(what.pretrain or {})}
+    options |= {"output_dir": what.folder / "generator", "seed": what.seed}
     given = parse(pretrain.GRAMMAR, [*_task_words(what), *in_words(options)])
     recipe = plain(given.resolved(*pretrain.options(given)))
     return _kept(what.folder / "generator", recipe) or pretrain.pretrain(given).complete
+
+
+def pretraining_steps(what: Design) -> int:
+    """More passes over a small table would be learned by heart."""
+    steps = PASSES * len(task_of(what).measured) // PRETRAIN["per_device_train_batch_size"]
+    return min(max(steps, LEAST_STEPS), MOST_STEPS)
 
 
 def finetuned(what: Design) -> bool:

@@ -29,7 +29,7 @@ class Design:
         doubt: standard deviations between the members of the reward's ensemble that are taken off its mean; of an
             oracle from outside that is no ensemble nothing is.
         members: networks in each ensemble.
-        epochs: of fitting an oracle at most.
+        epochs: of fitting an oracle at most; null: 12, of a small table as many as make 800 updates.
         hidden_size: channels of the generator.
         stacks: its convolutions of each dilation.
         seed: of all chance.
@@ -61,7 +61,7 @@ class Design:
     num: int = 256
     doubt: float = 1.0
     members: int = 2
-    epochs: int = 12
+    epochs: int | None = None
     hidden_size: int = 64
     stacks: int = 4
     seed: int = 0
@@ -86,7 +86,7 @@ class Design:
                 f"{self.reward_oracle!r} may have none: leave it out, or choose best_of_n, svdd or smc."
             )
         for name in ("num", "members", "epochs", "hidden_size", "stacks"):
-            if getattr(self, name) < 1:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1.")
         if self.reward_oracle is not None and self.reward_oracle == self.judge_oracle:
             raise ValueError(

@@ -85,7 +85,7 @@ def _fitted(name: str, asked: Design, measured: Measurements, split: Split) -> Q
     folder = asked.folder / "oracles" / name
     rows = split.reward if name == "reward" else split.judge
     hows = [
-        Fit(ARCHITECTURE[name], epochs=asked.epochs, seed=asked.seed + SEEDS[name] + member)
+        Fit.sized(len(rows), ARCHITECTURE[name], asked.epochs, asked.seed + SEEDS[name] + member)
         for member in range(asked.members)
     ]
     settings = {"fits": [asdict(how) | {"lr": how.rate} for how in hows], "data": _mark(measured, rows, name)}
