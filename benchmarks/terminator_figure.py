@@ -22,6 +22,7 @@ PRICED = {
     "drakes": (re.compile(r"drakes ([\d.]+)"), "#c8553d"),
     "SEPO": (re.compile(r"sepo ([\d.]+)"), "#1b6ca8"),
     "SEPO, one training": (re.compile(r"sepo ([\d.]+)(?:, w = ([\d.]+))?"), "#2a9d8f"),
+    "classifier-free guidance": (re.compile(r"classifier-free guidance(?:, w = (\d+))?"), "#b08900"),
     "SEPO from the condition": (re.compile(r"sepo ([\d.]+), warm(?:, w = ([\d.]+))?"), "#7b4ea3"),
 }
 """Methods that were run at several prices, by the names of their rows, and their colours. The one training is that
@@ -34,17 +35,13 @@ AGAINST = {
 
 
 def front(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    """The rows of PRICED[name], in order of the price, beta / (1 + w)."""
+    """The rows of PRICED[name], the likeliest designs last, as a smaller price is farther from the generator."""
     found = [(PRICED[name][0].fullmatch(row["method"]), row) for row in rows]
     priced = [(match.groups(), row) for match, row in found if match]
     if name == "SEPO, one training":
         weighted = {groups[0] for groups, _ in priced if groups[1]}
         priced = [(groups, row) for groups, row in priced if groups[0] in weighted]
-    return [row for _, row in sorted(priced, key=lambda each: price(*each[0]))]
-
-
-def price(beta: str, weight: str | None = None) -> float:
-    return float(beta) / (1 + float(weight or 0))
+    return sorted((row for _, row in priced), key=lambda row: row["log_likelihood"])
 
 
 def colour(method: str) -> str:

@@ -27,14 +27,12 @@ def guided(make: Callable[[Bench], Sampler], bench: Bench, seed: int) -> Outcome
     return outcome(bench, designs, policy.meter.evaluations)
 
 
-def classifier_free(bench: Bench, seed: int) -> Outcome:
-    """w = 3, the best of 1, 2 and 3 by the reward's oracle (`terminator_conditional.py`: -2.04, -1.64, -1.13).
-
-    No reward calls: the conditional network has learned from measured sequences, and that training, the same for all
+def classifier_free(weight: float, bench: Bench, seed: int) -> Outcome:
+    """No reward calls: the conditional network has learned from measured sequences, and that training, the same for all
     seeds, is in the evaluations and the seconds. A reading while designs are drawn is an evaluation of either network.
     """
     made = bench.conditional()
-    sampler = ClassifierFree(Ancestral(STEPS), 3.0, bench.generator())
+    sampler = ClassifierFree(Ancestral(STEPS), weight, bench.generator())
     designs = drawn(made.policy, sampler, GUIDED, seed)
     evaluations = made.evaluations + made.policy.meter.evaluations
     return replace(outcome(bench, designs, evaluations), seconds=made.seconds)
@@ -95,7 +93,9 @@ METHODS: dict[str, Method] = {
     "smc": partial(guided, lambda bench: SMC(Ancestral(STEPS), bench.reward, 0.3, 16)),
     "tds": partial(guided, lambda bench: TDS(Ancestral(STEPS), bench.soft_reward, 0.3, 16)),
     "classifier guidance": partial(guided, lambda bench: ClassifierGuidance(Ancestral(STEPS), 3.0, bench.soft_reward)),
-    "classifier-free guidance": classifier_free,
+    "classifier-free guidance": partial(classifier_free, 3.0),
+    "classifier-free guidance, w = 6": partial(classifier_free, 6.0),
+    "classifier-free guidance, w = 12": partial(classifier_free, 12.0),
     "sepo 0.03, one use": sepo(0.03, num_iterations=1),
     "sepo 0.03, flow": sepo(0.03, sampler=PredictorCorrector(STEPS // 2, 1)),
     "drakes 0.3": partial(drakes, 0.3),

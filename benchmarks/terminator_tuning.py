@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -93,17 +94,29 @@ def tuned(bench: Bench, seed: int, **how: Any) -> Outcome:
 
 
 def kept(bench: Bench, name: str, seed: int, train: Callable[[Path], Trained]) -> Trained:
-    """A policy that several rows draw from, trained by the first of them; its costs are in each."""
-    folder = bench.folder.parent.parent / "policies" / f"{name}.{seed}"
-    costs, scored = folder / "costs.json", folder / "scored.npy"
+    """A policy that several rows draw from, trained by the first of them; its costs are in each.
+
+    It is trained again where the generator or the reward's oracle are others.
+    """
+    folder = bench.folder.parent / "policies" / f"{name}.{seed}"
+    costs, scored, rests_on = folder / "costs.json", folder / "scored.npy", marks(bench)
     if costs.is_file():
-        return Trained(load(folder), np.load(scored), **read_json(costs))
+        spent = read_json(costs)
+        if spent.pop("rests_on") == rests_on:
+            return Trained(load(folder), np.load(scored), **spent)
     started = time.process_time()
     made = train(folder)
     np.save(scored, made.scored)
     seconds = made.seconds + time.process_time() - started
-    write_json(costs, {"evaluations": made.evaluations, "seconds": seconds})
+    write_json(costs, {"evaluations": made.evaluations, "seconds": seconds, "rests_on": rests_on})
     return made
+
+
+def marks(bench: Bench) -> dict[str, str]:
+    base = bench.folder.parent
+    rewarded = sorted((base / "oracles" / "reward").rglob("*.safetensors"))
+    files = [bench.folder / "model.safetensors", *rewarded]
+    return {str(path.relative_to(base)): sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def sepo(beta: float, weight: float = 0.0, warm: bool = False, **changes: Any) -> Callable[[Bench, int], Outcome]:
@@ -111,6 +124,9 @@ def sepo(beta: float, weight: float = 0.0, warm: bool = False, **changes: Any) -
     the cost; the reference is the generator. weight: designs are drawn with log p + weight (log p - log p_ref), which
     at the optimum is a price of beta / (1 + weight) site by site: one training, several prices.
     """
+
+    if changes and weight:
+        raise ValueError(f"weight={weight}: only a policy without other options, {', '.join(changes)}, is kept.")
 
     def train(bench: Bench, seed: int, folder: Path | None = None) -> Trained:
         start = bench.conditional() if warm else None

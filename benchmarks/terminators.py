@@ -1,13 +1,13 @@
 """Every method on plant terminators: what an unseen judge says of its designs, beside what it was rewarded with.
 
     python benchmarks/terminator_base.py --data FOLDER     # once: oracles and generator
-    python benchmarks/terminators.py --data FOLDER [--methods "sepo 0.03" drakes] [--seeds 3] [--table]
+    python benchmarks/terminators.py --data FOLDER [--methods "sepo 0.03" "drakes 0.003"] [--seeds 0 1] [--table]
 
-All start from the same generator, are rewarded by the same oracle and draw 256 designs. A cell is a file of its own:
-the designs, all sequences that were scored on the way, in order, and what they cost. Cells that are there are kept,
-and so are their metrics while the networks that judge are the same; --table only reads them. `activity` is the judge's
-median; `second`: the share above the maize assay's best tenth; `log-lik`: of the generator, a bound in nats, median;
-k-mers: correlation with the most active hundredth of the table.
+All start from the same generator, and what is rewarded is so by the same oracle. 256 designs, 64 where they are
+guided. A cell is a file of its own: the designs, all sequences that were scored on the way, in order, and what they
+cost. Cells that are there are kept, and so are their metrics while the networks that judge are the same; --table only
+reads them. `activity` is the judge's median; `second`: the share above the maize assay's best tenth; `log-lik`: of the
+generator, a bound in nats, median; k-mers: correlation with the most active hundredth of the table.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from sepo.ops import Chance
 from sepo.runs.plain import read_json, write_json
 from sepo.tasks import Measured
 
+MOST_SEEDS = 100
 DRAWS = 16
 """Noise levels per design in the bound."""
 COLUMNS = {
@@ -114,18 +115,22 @@ def measure(bench: Bench, cells: list[Cell]) -> None:
         cell.write(found, time.process_time() - started + found.seconds)
 
 
+def on_disk(folder: Path) -> list[Cell]:
+    """All cells there, of any call, in the order of METHODS."""
+    cells = [Cell(folder, method, seed) for method in METHODS for seed in range(MOST_SEEDS)]
+    return [cell for cell in cells if cell.path.is_file()]
+
+
 def rows(cells: list[Cell], task: Measured, bench: Bench) -> Iterator[dict[str, Any]]:
     """One row per method, the mean over the seeds that are there."""
     judges = mark(bench)
     for method in dict.fromkeys(cell.method for cell in cells):
-        there = [cell for cell in cells if cell.method == method and cell.path.is_file()]
-        found = [remembered(cell, task, bench, judges) for cell in there]
-        if found:
-            yield (
-                {"method": method, "seeds": len(found)}
-                | {name: mean(each[name] for each in found) for name in COLUMNS}
-                | {"activity_by_seed": [each["activity"] for each in found]}
-            )
+        found = [remembered(cell, task, bench, judges) for cell in cells if cell.method == method]
+        yield (
+            {"method": method, "seeds": len(found)}
+            | {name: mean(each[name] for each in found) for name in COLUMNS}
+            | {"activity_by_seed": [each["activity"] for each in found]}
+        )
 
 
 def table(found: list[dict[str, Any]]) -> Table:
@@ -152,7 +157,7 @@ def main() -> None:
     cells = [Cell(options.output, method, seed) for seed in options.seeds for method in options.methods]
     if not options.table:
         measure(bench, cells)
-    found = list(rows(cells, task, bench))
+    found = list(rows(on_disk(options.output), task, bench))
     write_json(options.output.parent / "table.json", found)
     Console(width=190).print(table(found))
 

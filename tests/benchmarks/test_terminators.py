@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -66,3 +67,39 @@ def test_the_condition_is_made_once_and_both_networks_are_counted(methods: Modul
     assert found.evaluations == told["evaluations"] + 2 * first.policy.meter.evaluations
     assert found.designs.shape == (4, 12) and found.calls == len(found.scored) == 0
     assert found.seconds == told["seconds"] > 0
+
+
+def test_a_policy_is_trained_once_for_several_rows_and_again_for_another_generator(bench: Any) -> None:
+    tuning, trained = importlib.import_module("terminator_tuning"), []
+
+    def train(folder: Path) -> Any:
+        trained.append(folder)
+        save_pretrained(bench.generator(), folder)
+        return tuning.Trained(bench.generator(), np.zeros((3, 12), np.int8), evaluations=7, seconds=100.0)
+
+    first, second = (tuning.kept(bench, "sepo_1", 0, train) for _ in range(2))
+    assert len(trained) == 1
+    assert (second.evaluations, len(second.scored)) == (first.evaluations, 3) == (7, 3)
+    assert second.seconds >= 100
+    torch.manual_seed(1)
+    save_pretrained(bench.task.denoiser(), bench.folder)
+    tuning.kept(bench, "sepo_1", 0, train)
+    assert len(trained) == 2
+
+
+def test_metrics_of_a_cell_are_measured_again_when_other_networks_judge(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, asked = importlib.import_module("terminators"), []
+    monkeypatch.setattr(rows, "measured", lambda *what: asked.append(what) or {"activity": 1.0})
+    cell = rows.Cell(tmp_path, "pretrained", 0)
+    cell.path.write_bytes(b"")
+    found = [rows.remembered(cell, bench.task, bench, judges) for judges in ("one", "one", "another")]
+    assert found == [{"activity": 1.0}] * 3
+    assert len(asked) == 2
+
+
+def test_a_weight_is_for_policies_that_are_kept(methods: ModuleType) -> None:
+    tuning = importlib.import_module("terminator_tuning")
+    with pytest.raises(ValueError, match=r"weight=1\.0"):
+        tuning.sepo(0.1, weight=1.0, num_iterations=1)

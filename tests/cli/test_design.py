@@ -161,8 +161,11 @@ def test_another_column_or_table_is_learned_anew(table, capsys):
     assert Path("out/oracles/reward/quality.json").read_text() != before
 
 
-@pytest.mark.parametrize(("rows", "steps"), [(30, 500), (5_000, 1_562), (50_000, 4_000)])
-def test_a_small_table_is_not_learned_by_heart(rows, steps, tmp_path):
+@pytest.mark.parametrize(
+    ("rows", "batch", "steps"), [(30, 128, 500), (5_000, 128, 1_562), (2_000, 32, 2_500), (50_000, 128, 4_000)]
+)
+def test_the_generator_reads_the_table_forty_times_within_bounds(rows, batch, steps, tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("sequence,activity\n" + "ACGTACGT,1.0\n" * rows)
-    assert pretraining_steps(Design(data=str(path))) == steps
+    what = Design(data=str(path), pretrain={"per_device_train_batch_size": batch})
+    assert pretraining_steps(what) == steps

@@ -114,9 +114,10 @@ def pretrained(what: Design) -> bool:
 
 
 def pretraining_steps(what: Design) -> int:
-    """More passes over a small table would be learned by heart."""
-    steps = PASSES * len(task_of(what).measured) // PRETRAIN["per_device_train_batch_size"]
-    return min(max(steps, LEAST_STEPS), MOST_STEPS)
+    """So many that the table is read 40 times, but 500 to 4,000: a small one would be learned by heart."""
+    options = {**PRETRAIN, **(what.pretrain or {})}
+    batch = int(options["per_device_train_batch_size"]) * int(options.get("gradient_accumulation_steps", 1))
+    return min(max(PASSES * len(task_of(what).measured) // batch, LEAST_STEPS), MOST_STEPS)
 
 
 def finetuned(what: Design) -> bool:

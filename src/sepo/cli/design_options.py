@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sepo.oracles import names_function
 from sepo.samplers.guided import SOFT, guidance_options
 
 
@@ -80,10 +81,10 @@ class Design:
             guidance_options(self.guidance, self.guidance_kwargs or {})
         elif self.guidance_kwargs:
             raise ValueError(f"guidance_kwargs={self.guidance_kwargs}: there is no guidance; name one with --guidance.")
-        if self.guidance in SOFT and self.reward_oracle is not None:
+        if self.guidance in SOFT and self._rewarded_by_a_command():
             raise ValueError(
                 f"guidance={self.guidance!r} follows the gradient of the reward, and reward_oracle="
-                f"{self.reward_oracle!r} may have none: leave it out, or choose best_of_n, svdd or smc."
+                f"{self.reward_oracle!r} is a command, which has none: leave it out, or choose best_of_n, svdd or smc."
             )
         for name in ("num", "members", "epochs", "hidden_size", "stacks"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
@@ -93,6 +94,10 @@ class Design:
                 f"reward_oracle and judge_oracle are both {self.reward_oracle!r}: what is rewarded cannot judge. Name "
                 "another, or leave one out: it is then fitted to the table."
             )
+
+    def _rewarded_by_a_command(self) -> bool:
+        named = self.reward_oracle
+        return named is not None and not (names_function(named) or ".ckpt" in named or Path(named).is_dir())
 
     @property
     def outside(self) -> dict[str, str]:
