@@ -48,19 +48,33 @@ def colour(method: str) -> str:
     return next((paint for form, paint in PRICED.values() if form.fullmatch(method)), OTHERS)
 
 
+def short(method: str) -> str:
+    """What tells a row from the others of its line; of rows on no line, the name."""
+    if colour(method) == OTHERS:
+        return method
+    return method.rpartition(", ")[2].removeprefix("sepo ").removeprefix("drakes ").removeprefix("classifier-free ")
+
+
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     figure, panels = plt.subplots(1, len(AGAINST), figsize=(11, 4.6), sharey=True)
     for panel, (name, label) in zip(panels, AGAINST.items(), strict=True):
         for method, (_, paint) in PRICED.items():
             line = front(rows, method)
-            panel.plot([row[name] for row in line], [row["activity"] for row in line], color=paint, alpha=0.5)
+            panel.plot(
+                [row[name] for row in line], [row["activity"] for row in line], color=paint, alpha=0.5, label=method
+            )
         for row in rows:
             panel.plot(row[name], row["activity"], "o", color=colour(row["method"]), markersize=5)
             panel.annotate(
-                row["method"], (row[name], row["activity"]), xytext=(4, 3), textcoords="offset points", fontsize=7
+                short(row["method"]),
+                (row[name], row["activity"]),
+                xytext=(4, 3),
+                textcoords="offset points",
+                fontsize=7,
             )
         panel.set_xlabel(label)
         panel.spines[["top", "right"]].set_visible(False)
+    panels[0].legend(frameon=False, fontsize=7, loc="lower right")
     panels[0].set_ylabel("activity by the judge (log2)")
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)

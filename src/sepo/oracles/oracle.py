@@ -135,7 +135,8 @@ def _member(place: Path) -> ConvOracle:
     """Complete: transformers fills a hole with noise and only warns of it."""
     try:
         with quiet(compared=True):
-            network, report = ConvOracle.from_pretrained(place, output_loading_info=True)
+            opened: Any = ConvOracle.from_pretrained(place, output_loading_info=True)
+        network, report = opened
         accept(report, place, "ConvOracle", complete=True)
     except (ValueError, RuntimeError) as error:
         raise ValueError(
