@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,12 @@ class Bench:
 
     def generator(self) -> Denoiser:
         return load(self.folder)
+
+    def marks(self, oracles: str) -> dict[str, str]:
+        """What tells the generator and the oracles, `reward` or `*`, from any others."""
+        base = self.folder.parent
+        files = [self.folder / "model.safetensors", *sorted(base.glob(f"oracles/{oracles}/**/*.safetensors"))]
+        return {str(path.relative_to(base)): sha256(path.read_bytes()).hexdigest() for path in files}
 
     def conditional(self) -> Conditional:
         """Beside the generator, and made from it once."""

@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +98,7 @@ def kept(bench: Bench, name: str, seed: int, train: Callable[[Path], Trained]) -
     It is trained again where the generator or the reward's oracle are others.
     """
     folder = bench.folder.parent / "policies" / f"{name}.{seed}"
-    costs, scored, rests_on = folder / "costs.json", folder / "scored.npy", marks(bench)
+    costs, scored, rests_on = folder / "costs.json", folder / "scored.npy", bench.marks("reward")
     if costs.is_file():
         spent = read_json(costs)
         if spent.pop("rests_on") == rests_on:
@@ -110,13 +109,6 @@ def kept(bench: Bench, name: str, seed: int, train: Callable[[Path], Trained]) -
     seconds = made.seconds + time.process_time() - started
     write_json(costs, {"evaluations": made.evaluations, "seconds": seconds, "rests_on": rests_on})
     return made
-
-
-def marks(bench: Bench) -> dict[str, str]:
-    base = bench.folder.parent
-    rewarded = sorted((base / "oracles" / "reward").rglob("*.safetensors"))
-    files = [bench.folder / "model.safetensors", *rewarded]
-    return {str(path.relative_to(base)): sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def sepo(beta: float, weight: float = 0.0, warm: bool = False, **changes: Any) -> Callable[[Bench, int], Outcome]:

@@ -16,7 +16,6 @@ import argparse
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -75,14 +74,7 @@ class Cell:
             return {name: kept[name] for name in kept.files}
 
 
-def mark(bench: Bench) -> str:
-    """What tells the networks that judge designs from any others."""
-    base = bench.folder.parent
-    weights = [*sorted((base / "oracles").rglob("*.safetensors")), bench.folder / "model.safetensors"]
-    return sha256(b"".join(sha256(path.read_bytes()).digest() for path in weights)).hexdigest()
-
-
-def remembered(cell: Cell, task: Measured, bench: Bench, judges: str) -> dict[str, float]:
+def remembered(cell: Cell, task: Measured, bench: Bench, judges: dict[str, str]) -> dict[str, float]:
     """The metrics of a cell, from the file beside it if the same networks judged then."""
     path = cell.path.with_suffix(".json")
     if path.is_file() and path.stat().st_mtime >= cell.path.stat().st_mtime:
@@ -123,7 +115,7 @@ def on_disk(folder: Path) -> list[Cell]:
 
 def rows(cells: list[Cell], task: Measured, bench: Bench) -> Iterator[dict[str, Any]]:
     """One row per method, the mean over the seeds that are there."""
-    judges = mark(bench)
+    judges = bench.marks("*")
     for method in dict.fromkeys(cell.method for cell in cells):
         found = [remembered(cell, task, bench, judges) for cell in cells if cell.method == method]
         yield (

@@ -94,7 +94,7 @@ def test_metrics_of_a_cell_are_measured_again_when_other_networks_judge(
     monkeypatch.setattr(rows, "measured", lambda *what: asked.append(what) or {"activity": 1.0})
     cell = rows.Cell(tmp_path, "pretrained", 0)
     cell.path.write_bytes(b"")
-    found = [rows.remembered(cell, bench.task, bench, judges) for judges in ("one", "one", "another")]
+    found = [rows.remembered(cell, bench.task, bench, {"judge": each}) for each in ("one", "one", "another")]
     assert found == [{"activity": 1.0}] * 3
     assert len(asked) == 2
 

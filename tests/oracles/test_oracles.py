@@ -213,9 +213,10 @@ def test_a_residual_network_begins_as_its_filters_and_takes_any_length(length) -
     tokens = torch.randint(4, (5, length), generator=torch.Generator().manual_seed(0))
     found = predicted(oracle, tokens)
     torch.testing.assert_close(found[:1], predicted(oracle, tokens[:1]))  # whatever else is in the batch
-    for name, each in oracle.named_parameters():
-        if "conv" in name:
-            torch.nn.init.normal_(each)
+    inside = [each for name, each in oracle.named_parameters() if "conv" in name]
+    assert inside
+    for each in inside:
+        torch.nn.init.normal_(each)
     torch.testing.assert_close(predicted(oracle, tokens), found)
 
 

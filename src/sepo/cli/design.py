@@ -106,7 +106,9 @@ def pretrained(what: Design) -> bool:
     """Whether there is a generator now."""
     if what.generator is not None:
         return True
-    options = {**PRETRAIN, "max_steps": pretraining_steps(what), **(what.pretrain or {})}
+    options = {**PRETRAIN, **(what.pretrain or {})}
+    if options.get("max_steps") is None:
+        options["max_steps"] = pretraining_steps(what)
     options |= {"output_dir": what.folder / "generator", "seed": what.seed}
     given = parse(pretrain.GRAMMAR, [*_task_words(what), *in_words(options)])
     recipe = plain(given.resolved(*pretrain.options(given)))
