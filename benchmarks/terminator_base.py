@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from sepo.cli.design import pretrained, task_of
 from sepo.cli.design_options import Design
+from sepo.cli.design_training import pretrained, task_of
 from sepo.cli.oracles import Quality, fit_oracles
 
 TABLE = "plant_terminators_170nt.csv.gz"

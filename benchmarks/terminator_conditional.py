@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from terminator_base import JUDGE, REWARD, UNSEEN, design
 
-from sepo.cli.design import task_of
+from sepo.cli.design_training import task_of
 from sepo.diffusion.canvas import Canvas
 from sepo.diffusion.denoiser import Denoiser
 from sepo.models import load

@@ -17,7 +17,7 @@ from rich.table import Table
 from terminator_base import FOLDER, design
 from terminators import Cell
 
-from sepo.cli.design import task_of
+from sepo.cli.design_training import task_of
 from sepo.runs.plain import write_json
 from sepo.tasks import Measured
 

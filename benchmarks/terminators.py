@@ -27,7 +27,7 @@ from rich.table import Table
 from terminator_base import FOLDER, design
 from terminator_methods import METHODS, Bench, Outcome
 
-from sepo.cli.design import task_of
+from sepo.cli.design_training import task_of
 from sepo.diffusion.likelihood import bound
 from sepo.ops import Chance
 from sepo.runs.plain import read_json, write_json

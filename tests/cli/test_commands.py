@@ -103,6 +103,16 @@ def test_finetune_judges_a_conditional_task_on_its_unseen_prompts(pretrained):
     assert "reward_before" in json.loads(Path("out/summary.json").read_text())
 
 
+def test_finetune_is_compared_with_the_reference_that_is_named(pretrained, finetuned):
+    words = ["--model", str(finetuned), "--reference", str(pretrained), "--beta", "0.1", "--learning_rate", "0"]
+    assert main(["finetune", *TASK, *FEW, *words, "--output_dir", "out"]) == 0
+    found, before = (json.loads((folder / "summary.json").read_text()) for folder in (Path("out"), finetuned))
+    assert found["path_kl"] == pytest.approx(before["path_kl"], rel=1e-5)  # nothing was learned since
+    assert found["light_before"] == before["light_before"] and found["light"] == before["light"]
+    logged = [line["kl"] for line in read_metrics(RunFolder(Path("out"))) if "kl" in line]
+    assert logged[0] != 0  # to itself it is 0 at first, exactly
+
+
 def test_finetune_trains_adapters(pretrained):
     pytest.importorskip("peft")
     words = ["--model", str(pretrained), "--peft.r", "2", "--beta", "0.1", "--output_dir", "out", "--judged", "0"]
@@ -117,6 +127,8 @@ def test_finetune_trains_adapters(pretrained):
         ([*TASK], 2, "There is no model to fine-tune: name its folder or hub id with --model."),
         (["--model", "MODEL"], 2, "There is no reward: name one with --reward package.module:function, or a --task."),
         (["--model", "MODEL", *TASK, "--peft.rr", "2"], 1, "the options are those of peft.LoraConfig"),
+        (["--model", "MODEL", *TASK, "--reference", "nowhere"], 1, "nowhere"),
+        (["--model", "MODEL", *TASK, "--reference", "MODEL", "--sync_ref_model", "true"], 1, "drop one"),
         (["--model", "MODEL", *TASK, "--resume"], 1, "There is no complete checkpoint in runs/finetune to resume from"),
         (["--model", "MODEL", *TASK, "--max_steps", "-1"], 1, "set max_steps"),
         (["--model", "MODEL", "--reward", f"{TOY}:broken"], 1, "ZeroDivisionError"),

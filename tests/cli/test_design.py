@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
+from transformers import TrainerCallback
 
 from sepo import load
-from sepo.cli import main
-from sepo.cli.design import pretraining_steps, task_of
+from sepo.cli import finetune, main, pretrain
 from sepo.cli.design_options import Design
-from sepo.cli.oracles import fit_oracles, marks_of
+from sepo.cli.design_training import pretraining_steps, task_of
+from sepo.cli.oracles import fit_oracles, marks_of, split_of
 from sepo.oracles import read_measurements
+from sepo.runs import RunFolder, read_metrics
 from tests.oracles.tables import LENGTH, write_table
 
 COLUMNS = ("--sequence", "seq", "--activity", "act", "--second", "second", "--group", "chrom")
 SMALL = (
     *("--num", "8", "--epochs", "2", "--members", "2", "--hidden_size", "8", "--output", "out"),
     *("--pretrain.max_steps", "4", "--pretrain.per_device_train_batch_size", "32", "--pretrain.use_cpu", "true"),
+    *("--pretrain.logging_steps", "1"),
     *("--finetune.max_steps", "4", "--finetune.per_device_train_batch_size", "8", "--finetune.sampling_steps", "4"),
     *("--finetune.judged", "16", "--finetune.use_cpu", "true", "--finetune.logging_steps", "1"),
 )
+
+
+SFT = ("--sft", "0.5", "--sft_kwargs.max_steps", "4", "--sft_kwargs.use_cpu", "true")
 
 
 @pytest.fixture
@@ -142,6 +151,8 @@ def test_a_generator_of_ones_own_is_taken(table, capsys):
         (("table.csv", *COLUMNS, "--reward_oracle", "a:b", "--judge_oracle", "a:b"), "what is rewarded cannot judge"),
         (("table.csv", *COLUMNS, "--judge_oracle", "nothing"), "'nothing' names no oracle"),
         (("table.csv", *COLUMNS, "--judge_oracle", "nobody --at home"), "'nobody' cannot be started"),
+        (("table.csv", *COLUMNS, "--sft", "1.5"), "sft=1.5: must be a share above 0 and up to 1"),
+        (("table.csv", *COLUMNS, "--sft_kwargs.max_steps", "5"), "there is no SFT; name the share with --sft"),
         (("few.csv",), "only 3 sequences can be used (rows 2, 3, 5), and 30 are the least"),
         (("few.csv",), "row 4 'ACGN' ('N' at letter 4)"),
     ],
@@ -151,6 +162,74 @@ def test_a_mistake_is_told(table, words, told, capsys):
     assert main(["design", *words]) in (1, 2)
     shown = capsys.readouterr().err
     assert told in shown and "Traceback" not in shown
+
+
+def test_sft_comes_between_and_the_price_is_paid_to_the_generator(table, monkeypatch, capsys):
+    begun = []
+    build = finetune.trainer_for
+
+    def watched(*given):
+        trainer = build(*given)
+        begun.append((trainer.policy.network.state_dict(), trainer.reference.model.network.state_dict()))
+        return trainer
+
+    monkeypatch.setattr(finetune, "trainer_for", watched)
+    assert main(["design", table, *COLUMNS, *SMALL, *SFT, "--finetune.learning_rate", "0"]) == 0
+    start, reference = begun[0]
+    generator, sft = (load(f"out/{each}").network.state_dict() for each in ("generator", "sft"))
+    assert all(torch.equal(start[name], sft[name]) for name in sft)
+    assert all(torch.equal(reference[name], generator[name]) for name in generator)
+    assert any(not torch.equal(sft[name], generator[name]) for name in sft)
+    summary = json.loads(Path("out/summary.json").read_text())
+    assert summary["path_kl"] != 0 and summary["sft_seconds"] > 0  # nothing was learned after SFT, which is on the way
+    measured = read_measurements(table, "dna", *COLUMNS[1::2])
+    what = Design(table, **dict(zip(("sequence", "activity", "second", "group"), COLUMNS[1::2], strict=True)), sft=0.5)
+    rows = [json.loads(line)["tokens"] for line in Path("out/most_active.jsonl").read_text().splitlines()]
+    known = measured.chosen(split_of(what, measured).reward)
+    worth = {tuple(row): number for row, number in zip(known.tokens.tolist(), known.activity.tolist(), strict=True)}
+    assert len(rows) == len(known) // 2
+    assert min(worth[tuple(row)] for row in rows) >= known.activity.median()
+    made = Path("out/sft/model.safetensors").stat().st_mtime_ns
+    assert main(["design", table, *COLUMNS, *SMALL, *SFT, "--finetune.learning_rate", "0"]) == 0
+    assert Path("out/sft/model.safetensors").stat().st_mtime_ns == made and len(begun) == 1
+
+
+def test_a_stage_that_was_stopped_goes_on_and_begins_anew_of_another_table(table, monkeypatch, capsys):
+    words = ["design", table, *COLUMNS, *SMALL]
+    stop = StopAfter(2)
+    build = pretrain.trainer_for
+
+    def stopped(*given):
+        trainer = build(*given)
+        trainer.add_callback(stop)
+        return trainer
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pretrain, "trainer_for", stopped)
+        assert main(words) == 130
+    assert "The same command goes on from there" in capsys.readouterr().err
+    assert main(words) == 0
+    steps = [line["step"] for line in read_metrics(RunFolder(Path("out/generator"))) if "loss" in line]
+    assert steps == [1, 2, 3, 4] and not list(Path("out/generator").glob("earlier-*"))
+    whole = Path("out/generator/model.safetensors").read_bytes()
+    assert main([*words, "--output", "whole"]) == 0
+    assert Path("whole/generator/model.safetensors").read_bytes() == whole
+    write_table(Path(table), rows=220)
+    read_measurements.cache_clear()  # another process would read it anew
+    assert main(words) == 0
+    assert Path("out/generator/model.safetensors").read_bytes() != whole
+    assert list(Path("out/generator").glob("earlier-*"))
+
+
+class StopAfter(TrainerCallback):
+    """Ctrl-C once a step is done."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_another_column_or_table_is_learned_anew(table, capsys):

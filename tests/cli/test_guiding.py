@@ -131,7 +131,7 @@ def test_the_condition_of_a_model_is_not_that_of_the_one_without(pretrained, mon
         asked.update(options, name=name, device=device)
         return load(pretrained)
 
-    monkeypatch.setattr("sepo.cli.guiding.model_named", model_named)
+    monkeypatch.setattr("sepo.cli.opening.model_named", model_named)
     told = {"condition": 1, "revision": "tuned", "dtype": "float32"}
     Opened("tuned", load(pretrained), told).without_condition("base")
     assert asked == {"name": "base", "device": "cpu", "dtype": "float32"}

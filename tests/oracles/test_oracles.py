@@ -203,8 +203,19 @@ def test_weights_of_another_version_of_an_architecture_are_refused(measured, tmp
     wider = weights | {"head.0.weight": torch.zeros(8, 9)}
     for number, state in enumerate((older, newer, wider)):
         whole.save_pretrained(tmp_path / f"{number}" / "member_0", state_dict=state)
-        with pytest.raises(ValueError, match="older version has to be fitted again"):
+        with pytest.raises(ValueError, match=r"another version has to be fitted again|cannot be opened"):
             load_oracle(tmp_path / f"{number}")
+
+
+def test_a_file_that_was_cut_short_is_named(measured, tmp_path) -> None:
+    ConvOracle(ConvOracleConfig(hidden_size=8)).save_pretrained(tmp_path / "member_0")
+    weights = tmp_path / "member_0/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"member_0 cannot be opened: .* Delete it, and fit it again"):
+        load_oracle(tmp_path)
+    weights.unlink()
+    with pytest.raises(ValueError, match=r"member_0 cannot be opened: .* Delete it, and fit it again"):
+        load_oracle(tmp_path)
 
 
 @pytest.mark.parametrize("length", [1, 50, 300])

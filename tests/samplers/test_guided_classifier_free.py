@@ -21,11 +21,7 @@ from sepo.samplers import (
     TauLeaping,
     roll,
 )
-from sepo.samplers.guided import (
-    ClassifierFree,
-    classifier_free,
-    require_alike,
-)
+from sepo.samplers.guided import ClassifierFree, classifier_free
 from tests.samplers.tilted import (
     BETA,
     DATA,
@@ -147,7 +143,3 @@ def test_models_of_other_tokens_or_noise_are_no_conditions() -> None:
     wider = replace(policy, process=Absorbing(5, 4))
     with pytest.raises(ValueError, match=r"unconditional knows 5 ids and the policy 4: name a model"):
         classifier_free(policy, 1.0, wider)
-    with pytest.raises(ValueError, match="inverts the process Uniform and the policy Absorbing"):
-        require_alike(replace(policy, process=Absorbing(3, 2)), ideal_uniform(SMALL, DATA))
-    with pytest.raises(ValueError, match="The mask is id 0 of unconditional and id 3 of the policy"):
-        require_alike(policy, replace(policy, process=Absorbing(4, 0)))

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from sepo.diffusion.canvas import Canvas
+from sepo.diffusion.likelihood import path_log_prob
+from sepo.diffusion.process import Absorbing
 from sepo.objectives import SEPO, PathKL, Total
-from sepo.training import AdaptersOff, Frozen, Synced
+from sepo.ops import Chance
+from sepo.samplers import FirstHitting, roll
+from sepo.training import AdaptersOff, Apart, Frozen, Synced
 from sepo.training.policy import reference_for
-from tests.training.toys import config, policy, raised, same, trainer, weights
+from tests.training.toys import LENGTH, config, policy, raised, same, trainer, weights
 
 NOISE = torch.tensor([[4, 1, 4, 4, 2, 4]])
 
@@ -64,6 +71,28 @@ def test_a_synced_reference_moves_its_share_every_so_many_steps():
     reference.follow(model.network, step=2)
     for name, weight in reference.network.state_dict().items():
         assert torch.allclose(weight, start[name] + 0.25 * 0.1, atol=1e-6)
+
+
+def test_a_reference_apart_is_read_through_its_own_lens():
+    model, other = policy(), replace(policy(), banned=(1,))
+    shaken(other.network)
+    before, reference = read(other), Apart.of(other, model)
+    shaken(model.network)
+    with reference.policy(model) as read_there:
+        assert torch.equal(read(read_there), before) and read_there.meter is model.meter
+        assert not any(weight.requires_grad for weight in read_there.network.parameters())
+    assert read(model)[0, 0, 1] > -torch.inf and before[0, 0, 1] == -torch.inf
+    other = replace(other, process=Absorbing(9, 8))
+    assert "the reference knows 9 ids" in raised(ValueError, lambda: Apart.of(other, model))
+
+
+def test_the_kl_is_to_the_reference_that_is_given(tmp_path):
+    start, other = policy(length=LENGTH), policy(length=LENGTH, seed=1)
+    run = trainer(tmp_path, start, beta=0.1, reference=Apart.of(other, start))
+    rollout = roll(FirstHitting(), start, Canvas.blank(3, LENGTH), Chance.of(0, 3))
+    ratio = run.collector.log_ratio(rollout).sum(1)
+    torch.testing.assert_close(ratio, (rollout.log_prob - path_log_prob(other, rollout)).sum(1))
+    assert ratio.abs().min() > 1e-3
 
 
 def test_the_options_choose_the_reference(tmp_path):

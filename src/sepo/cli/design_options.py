@@ -36,6 +36,10 @@ class Design:
         seed: of all chance.
         pretrain: options of `sepo pretrain`, such as --pretrain.max_steps 2000.
         finetune: options of `sepo finetune`, such as --finetune.beta 0.05.
+        sft: share of the reward's sequences, the most active ones, to which a copy of the generator is fine-tuned first
+            (supervised fine-tuning, on likelihood); SEPO then begins at the copy, and its price is still paid to the
+            generator. null: SEPO begins at the generator.
+        sft_kwargs: options of that `sepo pretrain`, such as --sft_kwargs.max_steps 400.
         generator: folder of a generator of your own, in place of the one that would be trained.
         guidance: best_of_n, svdd, smc, tds or classifier, led by the reward's oracle while the designs are drawn, or
             classifier_free, led by no oracle: away from the generator, as if the price beta had been less; null: none.
@@ -68,6 +72,8 @@ class Design:
     seed: int = 0
     pretrain: dict[str, Any] | None = None
     finetune: dict[str, Any] | None = None
+    sft: float | None = None
+    sft_kwargs: dict[str, Any] | None = None
     generator: str | None = None
     guidance: str | None = None
     guidance_kwargs: dict[str, Any] | None = None
@@ -89,6 +95,10 @@ class Design:
         for name in ("num", "members", "epochs", "hidden_size", "stacks"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1.")
+        if self.sft is not None and not 0 < self.sft <= 1:
+            raise ValueError(f"sft={self.sft}: must be a share above 0 and up to 1, such as 0.1.")
+        if self.sft is None and self.sft_kwargs:
+            raise ValueError(f"sft_kwargs={self.sft_kwargs}: there is no SFT; name the share with --sft, such as 0.1.")
         if self.reward_oracle is not None and self.reward_oracle == self.judge_oracle:
             raise ValueError(
                 f"reward_oracle and judge_oracle are both {self.reward_oracle!r}: what is rewarded cannot judge. Name "
@@ -111,5 +121,10 @@ class Design:
 
     @property
     def base(self) -> str:
-        """The generator that is fine-tuned."""
+        """The generator: what designs are compared with, and what beta prices the way from."""
         return self.generator or str(self.folder / "generator")
+
+    @property
+    def start(self) -> str:
+        """Where SEPO begins."""
+        return self.base if self.sft is None else str(self.folder / "sft")

@@ -140,7 +140,7 @@ def _odd(findings: Sequence[Finding]) -> str:
 
 def _times(summary: Mapping[str, Any]) -> list[tuple[str, float]]:
     """The stages that took time here, in their order: of one that was kept, when it was made."""
-    stages = {"oracles": "oracles", "generator": "pretrain", "fine-tuning": "finetune", "designs": "designs"}
+    stages = {"oracles": "oracles", "generator": "pretrain", "SFT": "sft", "SEPO": "finetune", "designs": "designs"}
     found = {stage: summary.get(f"{name}_seconds") for stage, name in stages.items()}
     return [(stage, took) for stage, took in found.items() if took is not None]
 

@@ -13,7 +13,7 @@ from sepo.cli.grammar import Grammar, Group
 from sepo.cli.guiding import Opened, guidance_for, needs_kernel
 from sepo.cli.judging import Judge
 from sepo.cli.naming import reward_named, task_named
-from sepo.cli.opening import best_device, chosen_sampler, model_named
+from sepo.cli.opening import best_device, chosen_sampler, model_beside, model_named
 from sepo.cli.parsing import parse
 from sepo.cli.rows import read_rows
 from sepo.cli.samples import path_kl
@@ -151,7 +151,8 @@ def worth(model: Opened, what: Evaluate, task: Task | None, tokenizer: Any) -> d
     if guidance is not None:
         found["reward_calls"] = judged.samples.reward_calls
     if what.reference is not None:
-        found["path_kl"] = path_kl(judged.samples, model_named(what.reference, best_device(what.device)))
+        other = model_beside("reference", what.reference, policy, model.options)
+        found["path_kl"] = path_kl(judged.samples, other)
     return found
 
 

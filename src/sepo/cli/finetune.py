@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers import TrainerCallback
 
 from sepo import recipes
 from sepo.cli.console import INTERRUPTED, ShowProgress, WriteRecipe, prepare, say
@@ -15,14 +16,15 @@ from sepo.cli.errors import UsageError
 from sepo.cli.grammar import Grammar, Group
 from sepo.cli.judging import Compared, Comparison, Judge, WatchedReward
 from sepo.cli.naming import reward_named, task_named
-from sepo.cli.opening import adapter, model_named, size
+from sepo.cli.opening import adapter, model_beside, model_named, size
 from sepo.cli.parsing import Given, group_of, parse, print_recipe
 from sepo.cli.rows import Row, read_rows
 from sepo.cli.story import before_after, curves, filled_in, headline, verdict
+from sepo.diffusion.denoiser import Denoiser
 from sepo.models import tokenizer_for
 from sepo.runs import RunFolder, Section, metric_names, read_metrics, write_report, write_summary
 from sepo.tasks import Task
-from sepo.training import Frozen, SEPOConfig, SEPOTrainer
+from sepo.training import Apart, Frozen, Reference, SEPOConfig, SEPOTrainer
 
 SHOWN = (
     *("output_dir", "max_steps", "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps"),
@@ -41,6 +43,8 @@ class Finetune:
 
     Args:
         model: folder or hub id of the model.
+        reference: folder or hub id of the model to which beta prices the path KL and which the report compares
+            with, where it is not the model itself; it is opened with the same model_init_kwargs.
         task: digits, sudoku, or a class of your own, as package.module:Class or file.py:Class; its options as
             --task.digit 7. It brings prompts, reward, metrics and pictures.
         reward: in place of the task's: package.module:function, file.py:function, a folder or hub id of a
@@ -56,6 +60,7 @@ class Finetune:
     """
 
     model: str | None = None
+    reference: str | None = None
     task: str | dict[str, Any] | None = None
     reward: str | list[str] | None = None
     dataset: str | None = None
@@ -117,7 +122,7 @@ def options(given: Given) -> tuple[Finetune, SEPOConfig]:
     return given.made(Finetune), given.made(SEPOConfig, output_dir=f"runs/{given.name}", disable_tqdm=True)
 
 
-def finetune(given: Given, watch_kl: bool = False) -> Finetuned:
+def finetune(given: Given, watch_kl: bool = False, callbacks: Sequence[TrainerCallback] = ()) -> Finetuned:
     """Trains and saves the model. watch_kl: the path KL is logged even where beta = 0 does not need it.
 
     Raises:
@@ -127,9 +132,10 @@ def finetune(given: Given, watch_kl: bool = False) -> Finetuned:
     what, args = options(given)
     task = None if what.task is None else task_named(what.task)
     trainer = trainer_for(what, args, task, watch_kl)
-    trainer.add_callback(WriteRecipe(trainer.run_folder, given.resolved(what, args)))
+    for callback in (WriteRecipe(trainer.run_folder, given.resolved(what, args)), *callbacks):
+        trainer.add_callback(callback)
     judge = judge_for(trainer, what, task)
-    comparison = None if judge is None else Comparison.begin(judge, trainer.policy)
+    comparison = None if judge is None else Comparison.begin(judge, first_of(trainer))
     say(f"Fine-tuning [bold]{what.model}[/] with SEPO ({size(trainer.policy)})")
     started = time.monotonic()
     with ShowProgress("  SEPO", ("reward", "kl")).over(trainer):
@@ -164,8 +170,25 @@ def trainer_for(what: Finetune, args: SEPOConfig, task: Task | None, watch_kl: b
         eval_dataset=unseen_prompts_of(what, task),
         processing_class=tokenizer or tokenizer_for(what.tokenizer or what.model),
         peft_config=adapter(what.peft, policy),
-        reference=Frozen.of(policy.network) if watch_kl else None,
+        reference=_reference(what, args, policy, watch_kl),
     )
+
+
+def _reference(what: Finetune, args: SEPOConfig, policy: Denoiser, watch_kl: bool) -> Reference | None:
+    """In place of the one that the options describe."""
+    if what.reference is None:
+        return Frozen.of(policy.network) if watch_kl else None
+    if args.sync_ref_model:
+        raise ValueError(
+            f"reference={what.reference!r} stays as it is, and sync_ref_model=True lets the reference follow the "
+            "policy: drop one."
+        )
+    return Apart.of(model_beside("reference", what.reference, policy, args.model_init_kwargs or {}), policy)
+
+
+def first_of(trainer: SEPOTrainer) -> Denoiser:
+    """What the fine-tuned model is compared with: the policy as it is now, or the reference where that is another."""
+    return trainer.reference.model if isinstance(trainer.reference, Apart) else trainer.policy
 
 
 def prompts_of(what: Finetune, task: Task | None) -> Sequence[Row] | None:

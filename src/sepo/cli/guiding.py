@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sepo.cli.opening import model_named
+from sepo.cli.opening import model_beside
 from sepo.cli.rows import Row
 from sepo.diffusion.canvas import Canvas
 from sepo.diffusion.denoiser import Denoiser
@@ -27,7 +27,6 @@ from sepo.samplers.guided import (
     SoftReward,
     guidance_options,
     guided,
-    require_alike,
 )
 from sepo.tasks import Measured, Task
 from sepo.training.prompts import Prompts, as_messages, completion_ids
@@ -53,10 +52,6 @@ class OfTokens:
         return self.rewards(asked, completions, completion_ids(ended), columns_of(rows)).total
 
 
-OF_ONE_MODEL = ("condition", "revision")
-"""Options of `sepo.load` that say which model it is, not how it is loaded."""
-
-
 @dataclass(frozen=True, eq=False)
 class Opened:
     """The model of a command: how it was named and loaded, and what it is."""
@@ -71,15 +66,7 @@ class Opened:
         Raises:
             ValueError: it cannot be loaded, or is of other tokens.
         """
-        if not isinstance(name, str):
-            raise ValueError(f"guidance_kwargs.unconditional={name!r}: must be the folder or hub id of a model.")
-        alike = {option: value for option, value in self.options.items() if option not in OF_ONE_MODEL}
-        found = model_named(name, str(self.policy.device), **alike)
-        try:
-            require_alike(self.policy, found)
-        except ValueError as error:
-            raise ValueError(f"guidance_kwargs.unconditional={name!r}: {error}") from error
-        return found
+        return model_beside("guidance_kwargs.unconditional", name, self.policy, self.options)
 
     @property
     def trained_from(self) -> str | None:

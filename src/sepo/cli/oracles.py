@@ -63,9 +63,14 @@ def fit_oracles(asked: Design, measured: Measurements) -> dict[str, Quality]:
         ValueError: there are too few sequences, or a part of the groups has none.
     """
     _require_enough(asked, measured)
-    split = split_by_group(measured.groups, asked.reward_groups, asked.judge_groups, asked.unseen_groups)
+    split = split_of(asked, measured)
     names = ("reward", "judge", *(("other",) if asked.second is not None or "other" in asked.outside else ()))
     return {name: (_tested if name in asked.outside else _fitted)(name, asked, measured, split) for name in names}
+
+
+def split_of(asked: Design, measured: Measurements) -> Split:
+    """Who may see what of the table."""
+    return split_by_group(measured.groups, asked.reward_groups, asked.judge_groups, asked.unseen_groups)
 
 
 def _require_enough(asked: Design, measured: Measurements) -> None:

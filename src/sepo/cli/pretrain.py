@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import set_seed
+from transformers import TrainerCallback, set_seed
 
 from sepo import recipes
 from sepo.cli.console import INTERRUPTED, ShowProgress, WriteRecipe, prepare, say
@@ -104,7 +104,7 @@ def options(given: Given) -> tuple[Pretrain, PretrainConfig]:
     return given.made(Pretrain), given.made(PretrainConfig, output_dir=f"runs/{given.name}", disable_tqdm=True)
 
 
-def pretrain(given: Given) -> Pretrained:
+def pretrain(given: Given, callbacks: Sequence[TrainerCallback] = ()) -> Pretrained:
     """Trains, and saves the model and the figures.
 
     Raises:
@@ -115,7 +115,8 @@ def pretrain(given: Given) -> Pretrained:
     set_seed(args.seed)
     task = None if what.task is None else task_named(what.task)
     trainer = trainer_for(what, args, task)
-    trainer.add_callback(WriteRecipe(trainer.run_folder, given.resolved(what, args)))
+    for callback in (WriteRecipe(trainer.run_folder, given.resolved(what, args)), *callbacks):
+        trainer.add_callback(callback)
     rows: Any = trainer.train_dataset
     say(f"Pretraining on {len(rows)} sequences ({size(trainer.policy)})")
     started = time.monotonic()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from sepo.models.opening import accept, quiet
@@ -132,14 +133,21 @@ def load_oracle(folder: Path | str, doubt: float = 0.0) -> Ensemble:
 
 
 def _member(place: Path) -> ConvOracle:
-    """Complete: transformers fills a hole with noise and only warns of it."""
+    """Complete: transformers fills a hole with noise and only warns of it.
+
+    Raises:
+        ValueError: a file is missing or cut short, or the weights are not those of the architecture as it is now.
+    """
     try:
         with quiet(compared=True):
             opened: Any = ConvOracle.from_pretrained(place, output_loading_info=True)
-        network, report = opened
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"The oracle in {place} cannot be opened: {error} Delete it, and fit it again.") from error
+    network, report = opened
+    try:
         accept(report, place, "ConvOracle", complete=True)
-    except (ValueError, RuntimeError) as error:
+    except ValueError as error:
         raise ValueError(
-            f"{error} An oracle of an older version has to be fitted again, as `sepo design` does."
+            f"{error} An oracle of another version has to be fitted again: delete {place.parent}."
         ) from error
     return network

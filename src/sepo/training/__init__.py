@@ -7,12 +7,13 @@ from sepo.training.experience import Experience
 from sepo.training.finite import NonFiniteError
 from sepo.training.layout import Layout
 from sepo.training.pretraining import PretrainConfig, PretrainTrainer
-from sepo.training.reference import AdaptersOff, Frozen, Reference, Synced
+from sepo.training.reference import AdaptersOff, Apart, Frozen, Reference, Synced
 from sepo.training.stream import ExperienceStream
 from sepo.training.trainer import SEPOTrainer
 
 __all__ = [
     "AdaptersOff",
+    "Apart",
     "Collected",
     "Collector",
     "Elites",

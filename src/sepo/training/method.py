@@ -8,8 +8,10 @@ from enum import Enum
 from math import isfinite
 from typing import Any
 
+from torch import nn
 from transformers import TrainerState, TrainingArguments
 
+from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.process import Absorbing, Process
 from sepo.models.model_card import Drawing, Measured
 from sepo.objectives import SEPO
@@ -126,7 +128,8 @@ def changed(options: Any) -> dict[str, Any]:
 
 
 def spelled(value: Any) -> Any:
-    """For people: numbers and text as they are, objects by their class and what is special in them."""
+    """For people: numbers and text as they are, objects by their class and what is special in them, but for
+    networks."""
     if isinstance(value, Enum):
         return value.value
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -136,7 +139,8 @@ def spelled(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [spelled(each) for each in value]
     if is_dataclass(value) and not isinstance(value, type):
-        return f"{type(value).__name__}({', '.join(f'{name}={each!r}' for name, each in changed(value).items())})"
+        told = {name: each for name, each in changed(value).items() if not isinstance(each, (nn.Module, Denoiser))}
+        return f"{type(value).__name__}({', '.join(f'{name}={each!r}' for name, each in told.items())})"
     return reward_name(value) if callable(value) else type(value).__name__
 
 

@@ -1,16 +1,17 @@
-"""The reference policy: what the fine-tuned one is kept close to. Frozen, adapters off, or following slowly."""
+"""The reference policy: what the fine-tuned one is kept close to. Frozen, adapters off, following slowly, or apart."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
+from sepo.diffusion.alike import require_alike
 from sepo.diffusion.denoiser import Denoiser, evaluating
 from sepo.models.adapters import adapter_around
 
@@ -94,6 +95,31 @@ class Synced:
             return
         for mine, theirs in zip(self.network.parameters(), network.parameters(), strict=True):
             mine.lerp_(theirs.to(mine.dtype), self.alpha)
+
+
+@dataclass(frozen=True, eq=False)
+class Apart:
+    """A model of its own, through its own lens, where the policy does not begin at it: the pretrained model beside a
+    policy that begins at a supervised fine-tuning of it, say.
+    """
+
+    model: Denoiser
+    network = None
+
+    @staticmethod
+    def of(model: Denoiser, policy: Denoiser) -> Apart:
+        """
+        Raises:
+            ValueError: they are not of the same tokens and noise.
+        """
+        require_alike(policy, model, "the reference")
+        model.network.requires_grad_(False).eval()
+        return Apart(model)
+
+    @contextmanager
+    def policy(self, like: Denoiser) -> Iterator[Denoiser]:
+        self.model.network.to(like.device)
+        yield replace(self.model, meter=like.meter)
 
 
 def _copy(network: nn.Module) -> nn.Module:

@@ -6,7 +6,7 @@ All serve evaluation: their draws do not have the policy's density, so that trai
 
 from sepo.samplers.guided.best_of_n import BestOfN
 from sepo.samplers.guided.classifier import ClassifierGuidance
-from sepo.samplers.guided.classifier_free import ClassifierFree, ClassifierFreeDenoiser, classifier_free, require_alike
+from sepo.samplers.guided.classifier_free import ClassifierFree, ClassifierFreeDenoiser, classifier_free
 from sepo.samplers.guided.naming import ANY_INNER, GUIDANCE, SOFT, UNREWARDED, guidance_options, guided
 from sepo.samplers.guided.population import Population
 from sepo.samplers.guided.scoring import Counted, SoftReward, TokenReward
@@ -40,5 +40,4 @@ __all__ = [
     "classifier_free",
     "guidance_options",
     "guided",
-    "require_alike",
 ]

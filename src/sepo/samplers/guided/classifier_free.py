@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from sepo.diffusion.alike import require_alike
 from sepo.diffusion.canvas import Canvas
 from sepo.diffusion.denoiser import Denoiser, evaluating
 from sepo.diffusion.meaning import Score
@@ -87,25 +88,9 @@ def classifier_free(
             raise ValueError("The canvas gives nothing to be guided by: give a prompt, or unconditional, a denoiser.")
         given = given[:1] if bool((given == given[:1]).all()) else given
     else:
-        require_alike(policy, unconditional)
+        require_alike(policy, unconditional, "unconditional")
     uncached = replace(policy, cached_call=None)  # the two evaluations of a reading would share one cache
     return ClassifierFreeDenoiser(**uncached.parts(), weight=weight, unconditional=unconditional, given=given)
-
-
-def require_alike(policy: Denoiser, unconditional: Denoiser) -> None:
-    """
-    Raises:
-        ValueError: the two do not invert the same process of the same ids, so that their laws cannot be combined.
-    """
-    mine, other = policy.process, unconditional.process
-    remedy = "name a model of the same tokens and noise, such as the one that the policy was fine-tuned from."
-    if other.size != mine.size:
-        raise ValueError(f"unconditional knows {other.size} ids and the policy {mine.size}: {remedy}")
-    kinds = [type(each).__name__ for each in (other, mine)]
-    if kinds[0] != kinds[1]:
-        raise ValueError(f"unconditional inverts the process {kinds[0]} and the policy {kinds[1]}: {remedy}")
-    if isinstance(mine, Absorbing) and isinstance(other, Absorbing) and other.mask != mine.mask:
-        raise ValueError(f"The mask is id {other.mask} of unconditional and id {mine.mask} of the policy: {remedy}")
 
 
 @dataclass(frozen=True)

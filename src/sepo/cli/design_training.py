@@ -1,0 +1,205 @@
+"""The trainings of `sepo design`: a generator of all sequences, its fine-tuning to the most active (SFT), and SEPO.
+
+Each is a command of its own in a folder of its own. It is kept where it is complete with the same settings and rests on
+the same files, goes on where it was stopped with these, and begins anew else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import TrainerCallback
+
+from sepo.cli import finetune, pretrain
+from sepo.cli.console import say
+from sepo.cli.design_options import Design
+from sepo.cli.oracles import marks_of, split_of
+from sepo.cli.parsing import parse
+from sepo.runs import RunFolder, read_config, write_summary
+from sepo.runs.plain import plain, read_json, write_json
+from sepo.tasks import Measured
+from sepo.training.checkpoint import last_complete
+
+RESTS_ON = "rests_on.json"
+COLUMNS = ("alphabet", "sequence", "activity", "second", "group", "hidden_size", "stacks", "doubt")
+"""Options that the task has too."""
+OUTSIDE = ("reward_oracle", "judge_oracle", "second_oracle")
+PASSES, LEAST_STEPS, MOST_STEPS = 40, 500, 4000
+"""Over the table, of pretraining, within bounds."""
+PRETRAIN = {
+    "per_device_train_batch_size": 128,
+    "learning_rate": 1e-3,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 100,
+    "ema": 0.999,
+    "logging_steps": 100,
+    "save_steps": 250,
+}
+SFT_PASSES, LEAST_SFT, MOST_SFT = 10, 100, 400
+"""Over the most active sequences, of SFT, and bounds of its steps."""
+LEAST_ROWS = 10
+SFT = {
+    "per_device_train_batch_size": 64,
+    "learning_rate": 3e-4,
+    "lr_scheduler_type": "linear",
+    "ema": 0.99,
+    "logging_steps": 50,
+    "save_steps": 100,
+}
+FINETUNE = {
+    "max_steps": 100,
+    "per_device_train_batch_size": 64,
+    "learning_rate": 3e-4,
+    "lr_scheduler_type": "linear",
+    "sampling_steps": 32,
+    "beta": 0.02,
+    "scale_rewards": "batch",
+    "logging_steps": 5,
+    "save_steps": 25,
+}
+
+
+def task_of(what: Design) -> Measured:
+    return Measured(data=str(what.data), oracles=str(what.folder / "oracles"), **_columns(what))
+
+
+def _columns(what: Design) -> dict[str, Any]:
+    """Options of the task that were given here."""
+    given = {name: getattr(what, name) for name in (*COLUMNS, *OUTSIDE)}
+    return {**given, "oracle_timeout": what.oracle_timeout} if what.outside else given
+
+
+def pretrained(what: Design) -> bool:
+    """Whether there is a generator now."""
+    if what.generator is not None:
+        return True
+    folder, options = what.folder / "generator", {**PRETRAIN, **(what.pretrain or {})}
+    if options.get("max_steps") is None:
+        options["max_steps"] = pretraining_steps(what)
+    words = [*_task_words(what), *in_words({**options, "output_dir": folder, "seed": what.seed})]
+    return _trained(pretrain, folder, words, _marks([Path(str(what.data))]))
+
+
+def pretraining_steps(what: Design) -> int:
+    """So many that the table is read 40 times, but 500 to 4,000: a small one would be learned by heart."""
+    options = {**PRETRAIN, **(what.pretrain or {})}
+    batch = int(options["per_device_train_batch_size"]) * int(options.get("gradient_accumulation_steps", 1))
+    return min(max(PASSES * len(task_of(what).measured) // batch, LEAST_STEPS), MOST_STEPS)
+
+
+def supervised(what: Design) -> bool:
+    """Whether a copy of the generator is fine-tuned to the most active sequences now, if it is to be."""
+    if what.sft is None:
+        return True
+    folder, options = what.folder / "sft", {**SFT, **(what.sft_kwargs or {})}
+    rows = most_active(what)
+    if options.get("max_steps") is None:
+        passes = SFT_PASSES * len(rows) // int(options["per_device_train_batch_size"])
+        options["max_steps"] = min(max(passes, LEAST_SFT), MOST_SFT)
+    dataset = what.folder / "most_active.jsonl"
+    dataset.write_text("".join(json.dumps({"tokens": row}) + "\n" for row in rows), encoding="utf-8")
+    words = in_words({**options, "model": what.base, "dataset": dataset, "output_dir": folder, "seed": what.seed})
+    return _trained(pretrain, folder, words, _marks([dataset, *_weights(what.base)]))
+
+
+def most_active(what: Design) -> list[list[int]]:
+    """Tokens of the reward's share of the table with the highest activity: nothing of the judge's groups or the unseen.
+
+    Raises:
+        ValueError: they are too few to learn from.
+    """
+    assert what.sft is not None
+    measured = task_of(what).measured
+    known = measured.chosen(split_of(what, measured).reward)
+    number = int(what.sft * len(known))
+    if number < LEAST_ROWS:
+        raise ValueError(
+            f"sft={what.sft}: of the reward's {len(known)} sequences these are {number}, and {LEAST_ROWS} are the "
+            "least that say what the most active have in common; name a larger share, or leave it out."
+        )
+    return known.tokens[known.activity.topk(number).indices].tolist()
+
+
+def finetuned(what: Design) -> bool:
+    """Whether the generator is fine-tuned with SEPO now."""
+    folder, options = what.folder / "tuned", {**FINETUNE, **(what.finetune or {})}
+    options |= {"model": what.start, "output_dir": folder, "seed": what.seed}
+    if what.start != what.base:
+        options.setdefault("reference", what.base)
+    oracles = [
+        path
+        for path in sorted((what.folder / "oracles").rglob("*.safetensors"))
+        if path.parent.parent.name not in what.outside
+    ]
+    marks = _marks([*oracles, *_weights(what.base), *_weights(what.start)])
+    for named in what.outside.values():
+        marks |= marks_of(named)
+    return _trained(finetune, folder, [*_task_words(what), *in_words(options)], marks)
+
+
+def _trained(command: Any, folder: Path, words: Sequence[str], rests_on: Mapping[str, str]) -> bool:
+    """Whether a training is complete now. command: the module of `sepo pretrain` or `sepo finetune`."""
+    train = {pretrain: pretrain.pretrain, finetune: finetune.finetune}[command]
+    given, run = parse(command.GRAMMAR, words), RunFolder(folder)
+    recipe = plain(given.resolved(*command.options(given)))
+    noted = folder / RESTS_ON
+    same = noted.is_file() and read_json(noted) == rests_on and run.config.is_file() and read_config(run) == recipe
+    if same and run.summary.is_file():
+        return True
+    if same and last_complete(folder) is not None:
+        given = parse(command.GRAMMAR, [*words, "--resume", "true"])
+    done = train(given, callbacks=(NoteMarks(noted, rests_on),))
+    if not done.complete:
+        say("The same command goes on from there.")
+    elif command is finetune:
+        write_summary(run, done.summary)
+    return done.complete
+
+
+class NoteMarks(TrainerCallback):
+    """Writes what a run rests on once it has begun, so that an earlier run's checkpoints never count for it."""
+
+    def __init__(self, path: Path, marks: Mapping[str, str]) -> None:
+        self.path, self.marks = path, marks
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        write_json(self.path, dict(self.marks))
+
+
+def _marks(paths: Iterable[Path]) -> dict[str, str]:
+    """What tells files from any others, whatever folder the command's own was moved to."""
+    return {"/".join(path.parts[-3:]): sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def _weights(model: str) -> list[Path]:
+    return sorted(Path(model).glob("*.safetensors"))
+
+
+def _task_words(what: Design) -> list[str]:
+    options = {"data": what.data, "oracles": what.folder / "oracles", **_columns(what)}
+    return ["--task", "measured", *in_words(options, "task.")]
+
+
+def in_words(options: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Options as a command line has them."""
+    words = []
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            words += in_words(value, f"{prefix}{name}.")
+        elif value is not None:
+            words += [f"--{prefix}{name}", _in_word(value) if prefix else str(value)]
+    return words
+
+
+def _in_word(value: Any) -> str:
+    """A value behind a dotted option, which is read as YAML: text that would be read as something else is quoted."""
+    try:
+        same = not isinstance(value, str) or yaml.safe_load(value) == value
+    except yaml.YAMLError:
+        same = False
+    return str(value) if same else json.dumps(value)

@@ -1,0 +1,32 @@
+"""Whether two denoisers speak of the same sequences, so that their laws may be combined or compared site by site."""
+
+from __future__ import annotations
+
+from sepo.diffusion.denoiser import Denoiser
+from sepo.diffusion.process import Absorbing
+
+
+def require_alike(policy: Denoiser, other: Denoiser, role: str) -> None:
+    """role: what errors call the other one.
+
+    Raises:
+        ValueError: the two do not invert the same process of the same ids, or draw sequences of different lengths.
+    """
+    mine, its = policy.process, other.process
+    kinds = [type(each).__name__ for each in (its, mine)]
+    problem = None
+    if its.size != mine.size:
+        problem = f"{role} knows {its.size} ids and the policy {mine.size}"
+    elif kinds[0] != kinds[1]:
+        problem = f"{role} inverts the process {kinds[0]} and the policy {kinds[1]}"
+    elif isinstance(mine, Absorbing) and isinstance(its, Absorbing) and its.mask != mine.mask:
+        problem = f"The mask is id {its.mask} of {role} and id {mine.mask} of the policy"
+    elif its.schedule != mine.schedule and not (policy.time_free and other.time_free):
+        problem = f"{role} has the schedule {its.schedule} and the policy {mine.schedule}, and time is read"
+    elif None not in (policy.length, other.length) and policy.length != other.length:
+        problem = f"{role} draws sequences of {other.length} tokens and the policy of {policy.length}"
+    if problem is not None:
+        raise ValueError(
+            f"{problem}: name a model of the same tokens and noise, such as the one that the policy was fine-tuned "
+            "from."
+        )
