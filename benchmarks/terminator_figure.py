@@ -23,7 +23,8 @@ PRICED = {
     "SEPO": (re.compile(r"sepo ([\d.]+)"), "#1b6ca8"),
     "SEPO, one training": (re.compile(r"sepo ([\d.]+)(?:, w = ([\d.]+))?"), "#2a9d8f"),
     "classifier-free guidance": (re.compile(r"classifier-free guidance(?:, w = (\d+))?"), "#b08900"),
-    "SEPO from the condition": (re.compile(r"sepo ([\d.]+), warm(?:, w = ([\d.]+))?"), "#7b4ea3"),
+    "SEPO after SFT": (re.compile(r"sepo ([\d.]+), sft(?:, w = ([\d.]+))?"), "#7b4ea3"),
+    "SEPO after SFT, priced to it": (re.compile(r"sepo ([\d.]+), priced to sft(?:, w = ([\d.]+))?"), "#d1495b"),
 }
 """Methods that were run at several prices, by the names of their rows, and their colours. The one training is that
 which has rows with a weight."""

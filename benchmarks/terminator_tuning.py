@@ -20,7 +20,7 @@ from sepo.objectives.drakes import Drakes
 from sepo.runs.plain import read_json, write_json
 from sepo.samplers import Ancestral, FirstHitting, Sampler
 from sepo.samplers.guided import ClassifierFree
-from sepo.training.reference import Frozen
+from sepo.training.reference import Apart, Reference
 
 COLLECTIONS, BATCH = 60, 32
 """Of fine-tuning; their product are the reward calls."""
@@ -51,10 +51,11 @@ def fine_tuned(
     soft: Drakes | None = None,
     sampler: Sampler | None = None,
     start: Denoiser | None = None,
+    reference: Reference | None = None,
     folder: Path | None = None,
     **changes: Any,
 ) -> Trained:
-    """start: where the policy begins, None: at the generator, which is the reference in any case; folder: where the
+    """start: where the policy begins, None: at the generator; reference: None: where it begins; folder: where the
     policy is left."""
     policy, options = start or bench.generator(), {"sampling_steps": STEPS, "states": 8, "scale_rewards": "batch"}
     if "algorithm" in changes or soft is not None:
@@ -80,7 +81,6 @@ def fine_tuned(
             save_completions=False,
             **options,
         )
-        reference = None if start is None else Frozen.of(bench.generator().network)
         trainer = SEPOTrainer(policy, reward, args, algorithm=soft, sampler=sampler, reference=reference)
         trainer.train()
         if folder is not None:
@@ -111,18 +111,23 @@ def kept(bench: Bench, name: str, seed: int, train: Callable[[Path], Trained]) -
     return made
 
 
-def sepo(beta: float, weight: float = 0.0, warm: bool = False, **changes: Any) -> Callable[[Bench, int], Outcome]:
-    """warm: the policy begins at the network that classifier-free guidance is conditioned by, whose training is part of
-    the cost; the reference is the generator. weight: designs are drawn with log p + weight (log p - log p_ref), which
-    at the optimum is a price of beta / (1 + weight) site by site: one training, several prices.
+def sepo(
+    beta: float, weight: float = 0.0, sft: bool = False, priced_to_sft: bool = False, **changes: Any
+) -> Callable[[Bench, int], Outcome]:
+    """sft: the policy begins at the network that classifier-free guidance is conditioned by, the generator fine-tuned
+    to the most active, whose training is part of the cost; the reference is the generator, or with priced_to_sft that
+    network. weight: designs are drawn with log p + weight (log p - log p_generator), which at the optimum is a price of
+    beta / (1 + weight) to the generator, site by site: one training, several prices.
     """
 
     if changes and weight:
         raise ValueError(f"weight={weight}: only a policy without other options, {', '.join(changes)}, is kept.")
 
     def train(bench: Bench, seed: int, folder: Path | None = None) -> Trained:
-        start = bench.conditional() if warm else None
-        how = {"beta": beta, "num_iterations": USES, "start": start and start.policy} | changes
+        start = bench.conditional() if sft else None
+        apart = start is not None and not priced_to_sft
+        reference = Apart.of(bench.generator(), start.policy) if apart else None
+        how = {"beta": beta, "num_iterations": USES, "start": start and start.policy, "reference": reference} | changes
         made = fine_tuned(bench, seed, folder=folder, **how)
         if start is None:
             return made
@@ -131,7 +136,7 @@ def sepo(beta: float, weight: float = 0.0, warm: bool = False, **changes: Any) -
     def method(bench: Bench, seed: int) -> Outcome:
         if changes:
             return train(bench, seed).outcome(bench, FirstHitting(STEPS), DESIGNS, seed)
-        name = f"sepo_{beta:g}" + "_warm" * warm + "_no_doubt" * (bench.task.doubt == 0)
+        name = f"sepo_{beta:g}" + "_sft" * sft + "_priced_to_it" * priced_to_sft + "_no_doubt" * (bench.task.doubt == 0)
         made = kept(bench, name, seed, lambda folder: train(bench, seed, folder))
         if not weight:
             return made.outcome(bench, FirstHitting(STEPS), DESIGNS, seed)
