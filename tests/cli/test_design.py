@@ -73,6 +73,22 @@ def test_what_is_complete_is_kept_and_the_rest_is_made_again(table, capsys):
     assert changed == {"tuned"}
 
 
+def test_an_oracle_that_knows_nothing_is_warned_of(table, capsys):
+    Path("mine.py").write_text("""
+def opposite(words):
+    return [-float(word.count("TA")) for word in words]
+
+def same(words):
+    return [1.0 for _ in words]
+""")
+    mine = {"reward_oracle": "mine.py:opposite", "judge_oracle": "mine.py:same"}
+    what = Design(table, sequence="seq", activity="act", group="chrom", output="out", **mine)
+    fit_oracles(what, task_of(what).measured)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "That is weak (below 0.3): designs will be made for what this oracle imagines" in said
+    assert "That is weak (below 0.3): what it says of the designs means little" in said
+
+
 ORACLES = """\
 import sys
 
@@ -108,6 +124,7 @@ def test_a_function_whose_source_is_not_found_is_told_of(table, monkeypatch, cap
     what = Design(table, sequence="seq", activity="act", group="chrom", output="out", **mine)
     fit_oracles(what, task_of(what).measured)
     said = " ".join(capsys.readouterr().err.split())
+    assert "That is weak" not in said
     assert "made_up:reward: no source file of it was found" in said and "delete out/oracles/reward" in said
 
 

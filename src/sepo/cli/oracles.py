@@ -37,6 +37,13 @@ SEEDS = {"reward": 0, "judge": 1000, "other": 2000}
 ARCHITECTURE = {"reward": "motifs", "judge": "dilated", "other": "motifs"}
 LEAST = 30
 """Sequences of which oracles can be fitted and tested at all."""
+WEAK = 0.3
+"""Correlation below which an oracle is warned of."""
+_CONSEQUENCE = {
+    "reward": "designs will be made for what this oracle imagines. Measure more sequences, or bring an oracle.",
+    "judge": "what it says of the designs means little. Measure more sequences, or bring an oracle.",
+    "other": "what it says of the second assay means little.",
+}
 ASKED = 1000
 """Sequences at most that an oracle from outside is tested on."""
 
@@ -171,6 +178,8 @@ def _told(folder: Path, name: str, quality: Quality, tested: int) -> Quality:
     if quality.unseen is not None:
         said = "of groups that no oracle was fitted to" if quality.sequences else "that others were not fitted to"
         say(f"  correlation {quality.unseen:.3f} with {tested} sequences {said}{took}")
+        if not quality.unseen >= WEAK:  # nor where it is NaN, as that of a constant
+            say(f"  [yellow]That is weak (below {WEAK}): {escape(_CONSEQUENCE[name])}[/]")
     return quality
 
 
