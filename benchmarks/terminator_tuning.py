@@ -116,10 +116,13 @@ def sepo(
 ) -> Callable[[Bench, int], Outcome]:
     """sft: the policy begins at the network that classifier-free guidance is conditioned by, the generator fine-tuned
     to the most active, whose training is part of the cost; the reference is the generator, or with priced_to_sft that
-    network. weight: designs are drawn with log p + weight (log p - log p_generator), which at the optimum is a price of
-    beta / (1 + weight) to the generator, site by site: one training, several prices.
+    network. weight: designs are drawn with log p + weight (log p - log p_generator): at the optimum of a price to the
+    generator that is a price of beta / (1 + weight), site by site, one training with several prices; of one to the SFT
+    it goes on with what SFT and reward have changed alike.
     """
 
+    if priced_to_sft and not sft:
+        raise ValueError("priced_to_sft=True: the policy must begin there, too; set sft=True.")
     if changes and weight:
         raise ValueError(f"weight={weight}: only a policy without other options, {', '.join(changes)}, is kept.")
 

@@ -127,7 +127,7 @@ def test_finetune_trains_adapters(pretrained):
         ([*TASK], 2, "There is no model to fine-tune: name its folder or hub id with --model."),
         (["--model", "MODEL"], 2, "There is no reward: name one with --reward package.module:function, or a --task."),
         (["--model", "MODEL", *TASK, "--peft.rr", "2"], 1, "the options are those of peft.LoraConfig"),
-        (["--model", "MODEL", *TASK, "--reference", "nowhere"], 1, "nowhere"),
+        (["--model", "MODEL", *TASK, "--reference", "nowhere"], 1, "reference='nowhere': "),
         (["--model", "MODEL", *TASK, "--reference", "MODEL", "--sync_ref_model", "true"], 1, "drop one"),
         (["--model", "MODEL", *TASK, "--resume"], 1, "There is no complete checkpoint in runs/finetune to resume from"),
         (["--model", "MODEL", *TASK, "--max_steps", "-1"], 1, "set max_steps"),

@@ -211,31 +211,41 @@ def test_sft_comes_between_and_the_price_is_paid_to_the_generator(table, monkeyp
     assert Path("out/sft/model.safetensors").stat().st_mtime_ns == made and len(begun) == 1
 
 
-def test_a_stage_that_was_stopped_goes_on_and_begins_anew_of_another_table(table, monkeypatch, capsys):
+@pytest.mark.parametrize(("command", "stage"), [(pretrain, "generator"), (finetune, "tuned")])
+def test_a_stage_that_was_stopped_goes_on_and_begins_anew_of_another_table(command, stage, table, monkeypatch, capsys):
     words = ["design", table, *COLUMNS, *SMALL]
-    stop = StopAfter(2)
-    build = pretrain.trainer_for
+    folder = Path("out", stage)
+    build = command.trainer_for
 
     def stopped(*given):
         trainer = build(*given)
-        trainer.add_callback(stop)
+        trainer.add_callback(StopAfter(2))
         return trainer
 
-    with monkeypatch.context() as patched:
-        patched.setattr(pretrain, "trainer_for", stopped)
-        assert main(words) == 130
-    assert "The same command goes on from there" in capsys.readouterr().err
+    def stop() -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(command, "trainer_for", stopped)
+            assert main(words) == 130
+
+    def steps() -> list[int]:
+        return [line["step"] for line in read_metrics(RunFolder(folder)) if "loss" in line]
+
+    stop()
+    assert "after step 2, with a checkpoint; the same command goes on from there" in capsys.readouterr().err
     assert main(words) == 0
-    steps = [line["step"] for line in read_metrics(RunFolder(Path("out/generator"))) if "loss" in line]
-    assert steps == [1, 2, 3, 4] and not list(Path("out/generator").glob("earlier-*"))
-    whole = Path("out/generator/model.safetensors").read_bytes()
+    assert steps() == [1, 2, 3, 4] and not list(folder.glob("earlier-*"))
     assert main([*words, "--output", "whole"]) == 0
-    assert Path("whole/generator/model.safetensors").read_bytes() == whole
+    weights = (folder / "model.safetensors").read_bytes()
+    assert Path("whole", stage, "model.safetensors").read_bytes() == weights
     write_table(Path(table), rows=220)
     read_measurements.cache_clear()  # another process would read it anew
+    stop()  # of the new table, with the checkpoints of the old one beside it
+    assert steps() == [1, 2] and len(list(folder.glob("earlier-*"))) == 1
+    write_table(Path(table), rows=240)
+    read_measurements.cache_clear()
     assert main(words) == 0
-    assert Path("out/generator/model.safetensors").read_bytes() != whole
-    assert list(Path("out/generator").glob("earlier-*"))
+    assert steps() == [1, 2, 3, 4] and len(list(folder.glob("earlier-*"))) == 2
+    assert (folder / "model.safetensors").read_bytes() != weights
 
 
 class StopAfter(TrainerCallback):
@@ -244,9 +254,21 @@ class StopAfter(TrainerCallback):
     def __init__(self, step: int) -> None:
         self.step = step
 
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == self.step - 1:
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_several_processes_are_refused(table, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["design", table]) == 2
+    assert "WORLD_SIZE=2: `sepo design` runs in one process" in " ".join(capsys.readouterr().err.split())
+
+
+def test_too_few_for_sft_are_told_before_anything_is_fitted(table, capsys):
+    assert main(["design", table, *COLUMNS, *SMALL, "--sft", "0.05"]) == 1
+    assert "and 10 are the least that say" in " ".join(capsys.readouterr().err.split())
+    assert not Path("out").exists()
 
 
 def test_another_column_or_table_is_learned_anew(table, capsys):

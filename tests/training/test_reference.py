@@ -74,14 +74,16 @@ def test_a_synced_reference_moves_its_share_every_so_many_steps():
 
 
 def test_a_reference_apart_is_read_through_its_own_lens():
-    model, other = policy(), replace(policy(), banned=(1,))
+    model, other = replace(policy(), banned=(1, 2)), replace(policy(), banned=(1,))
     shaken(other.network)
     before, reference = read(other), Apart.of(other, model)
     shaken(model.network)
     with reference.policy(model) as read_there:
         assert torch.equal(read(read_there), before) and read_there.meter is model.meter
         assert not any(weight.requires_grad for weight in read_there.network.parameters())
-    assert read(model)[0, 0, 1] > -torch.inf and before[0, 0, 1] == -torch.inf
+    assert read(model)[0, 0, 2] == -torch.inf and before[0, 0, 2] > -torch.inf
+    said = raised(ValueError, lambda: Apart.of(replace(other, banned=(0, 1)), model))
+    assert "never draws the ids [0] and the policy may" in said
     other = replace(other, process=Absorbing(9, 8))
     assert "the reference knows 9 ids" in raised(ValueError, lambda: Apart.of(other, model))
 
@@ -93,6 +95,14 @@ def test_the_kl_is_to_the_reference_that_is_given(tmp_path):
     ratio = run.collector.log_ratio(rollout).sum(1)
     torch.testing.assert_close(ratio, (rollout.log_prob - path_log_prob(other, rollout)).sum(1))
     assert ratio.abs().min() > 1e-3
+
+
+def test_a_reference_apart_needs_no_critic_and_is_told_in_the_card(tmp_path):
+    start, other = policy(length=LENGTH), policy(length=LENGTH, seed=1)
+    options = {"use_critic": True, "path_kl_coef": 0.1, "max_steps": 1, "num_generations": 1}
+    run = trainer(tmp_path, start, reference=Apart.of(other, start), **options)
+    run.train()
+    assert run.method.options["reference"] == "Apart()"
 
 
 def test_the_options_choose_the_reference(tmp_path):

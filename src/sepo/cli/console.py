@@ -146,6 +146,11 @@ class WriteRecipe(TrainerCallback):
             write_config(self.run, self.recipe)
 
 
+def stopped(trainer: Any) -> str:
+    """What Ctrl-C left, as the beginning of a sentence."""
+    return f"Stopped by Ctrl-C after step {trainer.state.global_step}, with a checkpoint"
+
+
 def seconds(duration: int | float) -> str:
     """A duration as people say it: 8 s, 2 min 05 s, 1 h 20 min."""
     whole = round(duration)

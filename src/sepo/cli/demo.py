@@ -16,7 +16,7 @@ from typing import Any
 from rich.table import Table
 
 from sepo.cli import finetune, pretrain
-from sepo.cli.console import CONSOLE, INTERRUPTED, say, seconds
+from sepo.cli.console import CONSOLE, INTERRUPTED, say, seconds, stopped
 from sepo.cli.digits import digits_story, picture
 from sepo.cli.grammar import Grammar, Group
 from sepo.cli.opening import best_device
@@ -73,9 +73,11 @@ def run(words: Sequence[str]) -> int:
     if what.pretrained is None:
         done = pretrain.pretrain(parse(pretrain.GRAMMAR, pretrain_words(what, base)))
         if not done.complete:
+            say(f"{stopped(done.trainer)}.")
             return INTERRUPTED
     tuned = finetune.finetune(parse(finetune.GRAMMAR, finetune_words(what, base)), watch_kl=True)
     if not tuned.complete:
+        say(f"{stopped(tuned.trainer)}.")
         return INTERRUPTED
     summary = summary_of(tuned.summary, base)
     cells = front(what, base, summary)

@@ -11,6 +11,7 @@ Stages, each in a folder of its own and each kept where it is complete with the 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from rich.markup import escape
 
 from sepo.cli.console import INTERRUPTED, prepare, say
 from sepo.cli.design_options import Design
-from sepo.cli.design_training import finetuned, pretrained, supervised, task_of
+from sepo.cli.design_training import finetuned, most_active, pretrained, supervised, task_of
 from sepo.cli.designs import report, write_designs
 from sepo.cli.errors import UsageError
 from sepo.cli.grammar import Grammar, Group
@@ -43,10 +44,17 @@ def run(words: Sequence[str]) -> int:
     what = given.made(Design, **({} if given.argument is None else {"data": given.argument}))
     if what.data is None:
         raise UsageError(f"There is no table: name it. Usage: {GRAMMAR.usage}")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: `sepo design` runs in one process. Train in several with `sepo "
+            "pretrain` and `sepo finetune --task measured`, and name the --generator here."
+        )
     prepare()
     task = task_of(what)
     for finding in task.measured.findings:
         say(f"  [yellow]{escape(str(finding))}[/]{'' if finding.left_out else ' (used all the same)'}")
+    if what.sft is not None:
+        most_active(what)  # too few are told before anything is fitted
     qualities = fit_oracles(what, task.measured)
     if not (pretrained(what) and supervised(what) and finetuned(what)):
         return INTERRUPTED

@@ -7,7 +7,8 @@ the same files, goes on where it was stopped with these, and begins anew else.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ import yaml
 from transformers import TrainerCallback
 
 from sepo.cli import finetune, pretrain
-from sepo.cli.console import say
+from sepo.cli.console import say, stopped
 from sepo.cli.design_options import Design
+from sepo.cli.grammar import Grammar
 from sepo.cli.oracles import marks_of, split_of
-from sepo.cli.parsing import parse
+from sepo.cli.parsing import Given, parse
 from sepo.runs import RunFolder, read_config, write_summary
-from sepo.runs.plain import plain, read_json, write_json
+from sepo.runs.plain import plain, read_json, write_json, write_text
 from sepo.tasks import Measured
 from sepo.training.checkpoint import last_complete
 
@@ -82,14 +84,20 @@ def pretrained(what: Design) -> bool:
     if options.get("max_steps") is None:
         options["max_steps"] = pretraining_steps(what)
     words = [*_task_words(what), *in_words({**options, "output_dir": folder, "seed": what.seed})]
-    return _trained(pretrain, folder, words, _marks([Path(str(what.data))]))
+    return _trained(PRETRAINING, folder, words, _marks([Path(str(what.data)), *_weights(options.get("model"))]))
 
 
 def pretraining_steps(what: Design) -> int:
     """So many that the table is read 40 times, but 500 to 4,000: a small one would be learned by heart."""
-    options = {**PRETRAIN, **(what.pretrain or {})}
-    batch = int(options["per_device_train_batch_size"]) * int(options.get("gradient_accumulation_steps", 1))
-    return min(max(PASSES * len(task_of(what).measured) // batch, LEAST_STEPS), MOST_STEPS)
+    steps = _steps_of(PASSES * len(task_of(what).measured), {**PRETRAIN, **(what.pretrain or {})})
+    return min(max(steps, LEAST_STEPS), MOST_STEPS)
+
+
+def _steps_of(sequences: int, options: Mapping[str, Any]) -> int:
+    """Optimizer steps that take so many sequences."""
+    return sequences // (
+        int(options["per_device_train_batch_size"]) * int(options.get("gradient_accumulation_steps") or 1)
+    )
 
 
 def supervised(what: Design) -> bool:
@@ -99,12 +107,11 @@ def supervised(what: Design) -> bool:
     folder, options = what.folder / "sft", {**SFT, **(what.sft_kwargs or {})}
     rows = most_active(what)
     if options.get("max_steps") is None:
-        passes = SFT_PASSES * len(rows) // int(options["per_device_train_batch_size"])
-        options["max_steps"] = min(max(passes, LEAST_SFT), MOST_SFT)
+        options["max_steps"] = min(max(_steps_of(SFT_PASSES * len(rows), options), LEAST_SFT), MOST_SFT)
     dataset = what.folder / "most_active.jsonl"
-    dataset.write_text("".join(json.dumps({"tokens": row}) + "\n" for row in rows), encoding="utf-8")
+    write_text(dataset, "".join(json.dumps({"tokens": row}) + "\n" for row in rows))
     words = in_words({**options, "model": what.base, "dataset": dataset, "output_dir": folder, "seed": what.seed})
-    return _trained(pretrain, folder, words, _marks([dataset, *_weights(what.base)]))
+    return _trained(PRETRAINING, folder, words, _marks([dataset, *_weights(what.base)]))
 
 
 def most_active(what: Design) -> list[list[int]]:
@@ -129,34 +136,48 @@ def finetuned(what: Design) -> bool:
     """Whether the generator is fine-tuned with SEPO now."""
     folder, options = what.folder / "tuned", {**FINETUNE, **(what.finetune or {})}
     options |= {"model": what.start, "output_dir": folder, "seed": what.seed}
-    if what.start != what.base:
+    if what.start != what.base and not options.get("sync_ref_model"):
         options.setdefault("reference", what.base)
     oracles = [
         path
         for path in sorted((what.folder / "oracles").rglob("*.safetensors"))
         if path.parent.parent.name not in what.outside
     ]
-    marks = _marks([*oracles, *_weights(what.base), *_weights(what.start)])
-    for named in what.outside.values():
+    models = [file for name in (what.base, what.start, options.get("reference")) for file in _weights(name)]
+    marks = _marks([Path(str(what.data)), *oracles, *models])
+    rewards = options.get("reward") or []
+    for named in (*what.outside.values(), *([rewards] if isinstance(rewards, str) else rewards)):
         marks |= marks_of(named)
-    return _trained(finetune, folder, [*_task_words(what), *in_words(options)], marks)
+    return _trained(FINETUNING, folder, [*_task_words(what), *in_words(options)], marks)
 
 
-def _trained(command: Any, folder: Path, words: Sequence[str], rests_on: Mapping[str, str]) -> bool:
-    """Whether a training is complete now. command: the module of `sepo pretrain` or `sepo finetune`."""
-    train = {pretrain: pretrain.pretrain, finetune: finetune.finetune}[command]
-    given, run = parse(command.GRAMMAR, words), RunFolder(folder)
+@dataclass(frozen=True)
+class Training:
+    """A command that trains: its grammar, the options that were given, and what it does with them."""
+
+    grammar: Grammar
+    options: Callable[[Given], tuple[Any, ...]]
+    train: Callable[..., pretrain.Pretrained | finetune.Finetuned]
+
+
+PRETRAINING = Training(pretrain.GRAMMAR, pretrain.options, pretrain.pretrain)
+FINETUNING = Training(finetune.GRAMMAR, finetune.options, finetune.finetune)
+
+
+def _trained(command: Training, folder: Path, words: Sequence[str], rests_on: Mapping[str, str]) -> bool:
+    """Whether it is complete now."""
+    given, run = parse(command.grammar, words), RunFolder(folder)
     recipe = plain(given.resolved(*command.options(given)))
     noted = folder / RESTS_ON
     same = noted.is_file() and read_json(noted) == rests_on and run.config.is_file() and read_config(run) == recipe
     if same and run.summary.is_file():
         return True
     if same and last_complete(folder) is not None:
-        given = parse(command.GRAMMAR, [*words, "--resume", "true"])
-    done = train(given, callbacks=(NoteMarks(noted, rests_on),))
+        given = parse(command.grammar, [*words, "--resume", "true"])
+    done = command.train(given, callbacks=(NoteMarks(noted, rests_on),))
     if not done.complete:
-        say("The same command goes on from there.")
-    elif command is finetune:
+        say(f"{stopped(done.trainer)}; the same command goes on from there.")
+    elif command is FINETUNING:
         write_summary(run, done.summary)
     return done.complete
 
@@ -172,12 +193,13 @@ class NoteMarks(TrainerCallback):
 
 
 def _marks(paths: Iterable[Path]) -> dict[str, str]:
-    """What tells files from any others, whatever folder the command's own was moved to."""
+    """What tells files from any others."""
     return {"/".join(path.parts[-3:]): sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
-def _weights(model: str) -> list[Path]:
-    return sorted(Path(model).glob("*.safetensors"))
+def _weights(model: str | None) -> list[Path]:
+    """Of a folder; what is on the hub is taken to stay as it is."""
+    return [] if model is None else sorted(Path(model).glob("*.safetensors"))
 
 
 def _task_words(what: Design) -> list[str]:

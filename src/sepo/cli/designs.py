@@ -103,7 +103,7 @@ def report(asked: Design, task: Measured, qualities: Mapping[str, Quality], summ
         head, *rows = list(csv.reader(file))
     figures = [
         Figure("activity, by the judge", summary["activity"], summary.get("activity_before")),
-        Figure("path KL", summary["path_kl"], unit="nats", note="to the generator, per sequence"),
+        Figure("path KL", summary["path_kl"], unit="nats", note="to the model that beta prices, per sequence"),
         Figure("distinct", summary["distinct"], summary.get("distinct_before")),
         Figure("network evaluations", summary["network_evaluations"]),
     ]

@@ -151,7 +151,7 @@ def worth(model: Opened, what: Evaluate, task: Task | None, tokenizer: Any) -> d
     if guidance is not None:
         found["reward_calls"] = judged.samples.reward_calls
     if what.reference is not None:
-        other = model_beside("reference", what.reference, policy, model.options)
+        other = model_beside("reference", what.reference, policy, str(policy.device), model.options)
         found["path_kl"] = path_kl(judged.samples, other)
     return found
 

@@ -11,7 +11,7 @@ import torch
 from transformers import TrainerCallback
 
 from sepo import recipes
-from sepo.cli.console import INTERRUPTED, ShowProgress, WriteRecipe, prepare, say
+from sepo.cli.console import INTERRUPTED, ShowProgress, WriteRecipe, prepare, say, stopped
 from sepo.cli.errors import UsageError
 from sepo.cli.grammar import Grammar, Group
 from sepo.cli.judging import Compared, Comparison, Judge, WatchedReward
@@ -44,7 +44,8 @@ class Finetune:
     Args:
         model: folder or hub id of the model.
         reference: folder or hub id of the model to which beta prices the path KL and which the report compares
-            with, where it is not the model itself; it is opened with the same model_init_kwargs.
+            with, where it is not the model itself; it is opened with the same model_init_kwargs, but for
+            the revision.
         task: digits, sudoku, or a class of your own, as package.module:Class or file.py:Class; its options as
             --task.digit 7. It brings prompts, reward, metrics and pictures.
         reward: in place of the task's: package.module:function, file.py:function, a folder or hub id of a
@@ -110,6 +111,7 @@ def run(words: Sequence[str]) -> int:
         return 0
     done = finetune(given)
     if not done.complete:
+        say(f"{stopped(done.trainer)}; go on with --resume.")
         return INTERRUPTED
     if done.trainer.is_world_process_zero():
         write_summary(done.run, done.summary)
@@ -135,7 +137,7 @@ def finetune(given: Given, watch_kl: bool = False, callbacks: Sequence[TrainerCa
     for callback in (WriteRecipe(trainer.run_folder, given.resolved(what, args)), *callbacks):
         trainer.add_callback(callback)
     judge = judge_for(trainer, what, task)
-    comparison = None if judge is None else Comparison.begin(judge, first_of(trainer))
+    comparison = None if judge is None else Comparison.begin(judge, compared_with(trainer))
     say(f"Fine-tuning [bold]{what.model}[/] with SEPO ({size(trainer.policy)})")
     started = time.monotonic()
     with ShowProgress("  SEPO", ("reward", "kl")).over(trainer):
@@ -146,7 +148,6 @@ def finetune(given: Given, watch_kl: bool = False, callbacks: Sequence[TrainerCa
         "beta": args.beta,
     }
     if trainer.interrupt.interrupted:
-        say(f"Stopped by Ctrl-C after step {trainer.state.global_step}, with a checkpoint; go on with --resume.")
         return Finetuned(trainer, task, None, summary, complete=False)
     trainer.save_model()
     compared = None if comparison is None else comparison.end(trainer.policy)
@@ -183,10 +184,11 @@ def _reference(what: Finetune, args: SEPOConfig, policy: Denoiser, watch_kl: boo
             f"reference={what.reference!r} stays as it is, and sync_ref_model=True lets the reference follow the "
             "policy: drop one."
         )
-    return Apart.of(model_beside("reference", what.reference, policy, args.model_init_kwargs or {}), policy)
+    options: Any = args.model_init_kwargs or {}
+    return Apart.of(model_beside("reference", what.reference, policy, str(args.device), options), policy)
 
 
-def first_of(trainer: SEPOTrainer) -> Denoiser:
+def compared_with(trainer: SEPOTrainer) -> Denoiser:
     """What the fine-tuned model is compared with: the policy as it is now, or the reference where that is another."""
     return trainer.reference.model if isinstance(trainer.reference, Apart) else trainer.policy
 

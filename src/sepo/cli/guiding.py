@@ -66,15 +66,17 @@ class Opened:
         Raises:
             ValueError: it cannot be loaded, or is of other tokens.
         """
-        return model_beside("guidance_kwargs.unconditional", name, self.policy, self.options)
+        options = {option: value for option, value in self.options.items() if option != "condition"}
+        return model_beside("guidance_kwargs.unconditional", name, self.policy, str(self.policy.device), options)
 
     @property
     def trained_from(self) -> str | None:
-        """The model that its run began with, where the folder says so."""
+        """The model that its run was priced to, or began with, where the folder says so."""
         try:
-            found = read_config(RunFolder(Path(self.name))).get("model")
+            recipe = read_config(RunFolder(Path(self.name)))
         except ValueError:
             return None
+        found = recipe.get("reference") or recipe.get("model")
         return found if isinstance(found, str) else None
 
 

@@ -17,9 +17,6 @@ from sepo.models import FAMILIES, as_denoiser, family_of, load
 from sepo.models.adapters import usual_layers
 from sepo.samplers import Sampler, sampler_named
 
-OF_ONE_MODEL = ("condition", "revision")
-"""Options of `sepo.load` that say which model it is, not how it is loaded."""
-
 
 def model_named(name: str, device: str | None = None, **options: Any) -> Denoiser:
     """The model in a folder or on the hub.
@@ -35,17 +32,17 @@ def model_named(name: str, device: str | None = None, **options: Any) -> Denoise
     return load(name, device, **options)
 
 
-def model_beside(role: str, name: Any, policy: Denoiser, options: Mapping[str, Any]) -> Denoiser:
-    """A second model of the same tokens and noise, loaded as `policy` was, with `options`. role: what errors call it.
+def model_beside(role: str, name: Any, policy: Denoiser, device: str, options: Mapping[str, Any]) -> Denoiser:
+    """A second model of the same tokens and noise, loaded with the options of `policy`. role: what errors call it.
 
     Raises:
         ValueError: it cannot be loaded, or does not fit the policy.
     """
     if not isinstance(name, str):
         raise ValueError(f"{role}={name!r}: must be the folder or hub id of a model.")
-    alike = {option: value for option, value in options.items() if option not in OF_ONE_MODEL}
-    found = model_named(name, str(policy.device), **alike)
+    alike = {option: value for option, value in options.items() if option not in ("device", "revision")}
     try:
+        found = model_named(name, device, **alike)
         require_alike(policy, found, role.rpartition(".")[2])
     except ValueError as error:
         raise ValueError(f"{role}={name!r}: {error}") from error

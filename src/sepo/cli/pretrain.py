@@ -10,7 +10,7 @@ from typing import Any
 from transformers import TrainerCallback, set_seed
 
 from sepo import recipes
-from sepo.cli.console import INTERRUPTED, ShowProgress, WriteRecipe, prepare, say
+from sepo.cli.console import INTERRUPTED, ShowProgress, WriteRecipe, prepare, say, stopped
 from sepo.cli.errors import UsageError
 from sepo.cli.finetune import LEFT_OUT, SHOWN
 from sepo.cli.grammar import Grammar, Group
@@ -91,6 +91,7 @@ def run(words: Sequence[str]) -> int:
         return 0
     done = pretrain(given)
     if not done.complete:
+        say(f"{stopped(done.trainer)}; go on with --resume.")
         return INTERRUPTED
     folder = done.trainer.run_folder
     if done.trainer.is_world_process_zero():
@@ -118,13 +119,13 @@ def pretrain(given: Given, callbacks: Sequence[TrainerCallback] = ()) -> Pretrai
     for callback in (WriteRecipe(trainer.run_folder, given.resolved(what, args)), *callbacks):
         trainer.add_callback(callback)
     rows: Any = trainer.train_dataset
-    say(f"Pretraining on {len(rows)} sequences ({size(trainer.policy)})")
+    doing = "Pretraining" if what.model is None else f"Training [bold]{what.model}[/] further"
+    say(f"{doing} on {len(rows)} sequences ({size(trainer.policy)})")
     started = time.monotonic()
     with ShowProgress("  Pretraining", ("loss",)).over(trainer):
         trainer.train(resume_from_checkpoint=what.resume)
     summary = {"pretrain_seconds": round(time.monotonic() - started, 1), "steps": trainer.state.global_step}
     if trainer.interrupt.interrupted:
-        say(f"Stopped by Ctrl-C after step {trainer.state.global_step}, with a checkpoint; go on with --resume.")
         return Pretrained(trainer, summary, complete=False)
     trainer.save_model()
     if trainer.eval_dataset is not None:

@@ -21,12 +21,20 @@ def require_alike(policy: Denoiser, other: Denoiser, role: str) -> None:
         problem = f"{role} inverts the process {kinds[0]} and the policy {kinds[1]}"
     elif isinstance(mine, Absorbing) and isinstance(its, Absorbing) and its.mask != mine.mask:
         problem = f"The mask is id {its.mask} of {role} and id {mine.mask} of the policy"
-    elif its.schedule != mine.schedule and not (policy.time_free and other.time_free):
-        problem = f"{role} has the schedule {its.schedule} and the policy {mine.schedule}, and time is read"
+    elif its.schedule != mine.schedule and not _timeless(policy, other):
+        problem = f"{role} has the schedule {its.schedule} and the policy {mine.schedule}"
     elif None not in (policy.length, other.length) and policy.length != other.length:
         problem = f"{role} draws sequences of {other.length} tokens and the policy of {policy.length}"
+    elif other.frame != policy.frame:
+        problem = f"{role} has the frame {other.frame} and the policy {policy.frame}"
     if problem is not None:
         raise ValueError(
             f"{problem}: name a model of the same tokens and noise, such as the one that the policy was fine-tuned "
             "from."
         )
+
+
+def _timeless(policy: Denoiser, other: Denoiser) -> bool:
+    """What fills a mask is then the same under any schedule. A token that may change again, as under the uniform
+    process, is read by how much noise there is."""
+    return policy.time_free and other.time_free and isinstance(policy.process, Absorbing)

@@ -76,6 +76,10 @@ class ActorCritic(Objective):
     def read(self, policy: Denoiser, views: Views, whole: bool = False) -> Reading:
         return read_with_value(policy, views, lambda lens, seen: self.objective.read(lens, seen, whole))
 
+    def read_reference(self, reference: Denoiser, views: Views, new: Reading, whole: bool = False) -> Reading:
+        """It needs no critic."""
+        return self.objective.read_reference(reference, views, new, whole)
+
     def loss(self, new: Reading, old: Reading, reference: Reading | None, credit: Credit, views: Views) -> Loss:
         if new.value is None or credit.target is None:
             raise ValueError(

@@ -142,7 +142,9 @@ def _member(place: Path) -> ConvOracle:
         with quiet(compared=True):
             opened: Any = ConvOracle.from_pretrained(place, output_loading_info=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"The oracle in {place} cannot be opened: {error} Delete it, and fit it again.") from error
+        raise ValueError(
+            f"The oracle in {place} cannot be opened: {error} Delete {place.parent}, and fit it again."
+        ) from error
     network, report = opened
     try:
         accept(report, place, "ConvOracle", complete=True)

@@ -118,9 +118,11 @@ def changed_options(args: Any, overruled: Collection[str] = ()) -> dict[str, Any
 
 
 def changed(options: Any) -> dict[str, Any]:
-    """The fields of a dataclass that are not as they are by default, for people."""
+    """The fields of a dataclass that are not as they are by default, for people; networks are no options."""
     told: dict[str, Any] = {}
     for option in fields(options):
+        if isinstance(getattr(options, option.name), (nn.Module, Denoiser)):
+            continue
         value, made = spelled(getattr(options, option.name)), option.default_factory
         if option.init and value != spelled(option.default if made is MISSING else made()):
             told[option.name] = value
@@ -128,8 +130,7 @@ def changed(options: Any) -> dict[str, Any]:
 
 
 def spelled(value: Any) -> Any:
-    """For people: numbers and text as they are, objects by their class and what is special in them, but for
-    networks."""
+    """For people: numbers and text as they are, objects by their class and what is special in them."""
     if isinstance(value, Enum):
         return value.value
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -139,8 +140,7 @@ def spelled(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [spelled(each) for each in value]
     if is_dataclass(value) and not isinstance(value, type):
-        told = {name: each for name, each in changed(value).items() if not isinstance(each, (nn.Module, Denoiser))}
-        return f"{type(value).__name__}({', '.join(f'{name}={each!r}' for name, each in told.items())})"
+        return f"{type(value).__name__}({', '.join(f'{name}={each!r}' for name, each in changed(value).items())})"
     return reward_name(value) if callable(value) else type(value).__name__
 
 

@@ -110,16 +110,23 @@ class Apart:
     def of(model: Denoiser, policy: Denoiser) -> Apart:
         """
         Raises:
-            ValueError: they are not of the same tokens and noise.
+            ValueError: they are not of the same tokens and noise, or the reference never draws what the policy may.
         """
         require_alike(policy, model, "the reference")
+        never = sorted(set(model.banned) - set(policy.banned))
+        if never:
+            raise ValueError(
+                f"The reference never draws the ids {never[:10]} and the policy may, so that the KL would be infinite: "
+                "ban them of both, or take a reference that knows them."
+            )
         model.network.requires_grad_(False).eval()
         return Apart(model)
 
     @contextmanager
     def policy(self, like: Denoiser) -> Iterator[Denoiser]:
-        self.model.network.to(like.device)
-        yield replace(self.model, meter=like.meter)
+        if self.model.device != like.device:
+            self.model.network.to(like.device)
+        yield replace(self.model, process=like.process, meter=like.meter)
 
 
 def _copy(network: nn.Module) -> nn.Module:
