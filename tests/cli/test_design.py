@@ -238,11 +238,9 @@ def test_a_stage_that_was_stopped_goes_on_and_begins_anew_of_another_table(comma
     weights = (folder / "model.safetensors").read_bytes()
     assert Path("whole", stage, "model.safetensors").read_bytes() == weights
     write_table(Path(table), rows=220)
-    read_measurements.cache_clear()  # another process would read it anew
     stop()  # of the new table, with the checkpoints of the old one beside it
     assert steps() == [1, 2] and len(list(folder.glob("earlier-*"))) == 1
     write_table(Path(table), rows=240)
-    read_measurements.cache_clear()
     assert main(words) == 0
     assert steps() == [1, 2, 3, 4] and len(list(folder.glob("earlier-*"))) == 2
     assert (folder / "model.safetensors").read_bytes() != weights

@@ -90,6 +90,19 @@ def told(tmp_path: Path, lines: list[str], name: str = "odd.csv", **columns: str
     return [str(each) for each in read_measurements(str(tmp_path / name), **columns).findings]  # type: ignore[arg-type]
 
 
+def test_a_table_that_has_changed_is_read_anew(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("table.csv").write_text("sequence,activity\nACGT,1\nACGA,2\n")
+    first = read_measurements("table.csv")
+    assert read_measurements("table.csv") is first and len(first) == 2
+    Path("table.csv").write_text("sequence,activity\nACGT,1\n")
+    assert len(read_measurements("table.csv")) == 1
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    Path("table.csv").write_text("sequence,activity\nACGT,1\nACGA,2\nACGG,2\n")
+    assert len(read_measurements("table.csv")) == 3
+
+
 def test_odd_rows_are_named_as_a_spreadsheet_numbers_them(tmp_path) -> None:
     lines = ["sequence,activity", "ACGT,1", "ACNT,2", "", "acga,3", "ACG,4", "ACGG,", ",5", "TTTT,6"]
     assert told(tmp_path, lines) == [

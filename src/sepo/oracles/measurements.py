@@ -57,7 +57,6 @@ class Measurements:
         )
 
 
-@cache
 def read_measurements(
     path: str,
     alphabet: str = "dna",
@@ -68,11 +67,23 @@ def read_measurements(
 ) -> Measurements:
     """The rows of the commonest length whose letters are known and that were measured; what is odd is told by row.
 
-    The other arguments are names of columns. In FASTA they are words `name=value` of the header.
+    The other arguments are names of columns. In FASTA they are words `name=value` of the header. A file is read once
+    as long as it does not change.
 
     Raises:
         ValueError: the file or a column is not there, a number is none, or nothing is left.
     """
+    file = Path(path)
+    state = file.stat() if file.is_file() else None
+    version = (str(file.resolve()), state and state.st_mtime_ns, state and state.st_size)
+    return _read(path, version, alphabet, sequence, activity, second, group)
+
+
+@cache
+def _read(
+    path: str, version: tuple, alphabet: str, sequence: str, activity: str, second: str | None, group: str | None
+) -> Measurements:
+    """version: what tells the file from what it was, for the cache alone."""
     table, how = read_table(Path(path))
     wanted = [name for name in (sequence, activity, second, group) if name is not None]
     missing = [name for name in wanted if name not in table]
