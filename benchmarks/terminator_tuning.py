@@ -128,8 +128,9 @@ def sepo(
 
     def train(bench: Bench, seed: int, folder: Path | None = None) -> Trained:
         start = bench.conditional() if sft else None
-        apart = start is not None and not priced_to_sft
-        reference = Apart.of(bench.generator(), start.policy) if apart else None
+        reference = None
+        if start is not None and not priced_to_sft:
+            reference = Apart.of(bench.generator(), start.policy)
         how = {"beta": beta, "num_iterations": USES, "start": start and start.policy, "reference": reference} | changes
         made = fine_tuned(bench, seed, folder=folder, **how)
         if start is None:

@@ -111,6 +111,7 @@ class SEPOTrainer(PublishingTrainer):
         self._add_callbacks(policy)
 
     def _made_collector(self, parts: Parts, rewards: Rewards, prompts: Prompts, policy: Denoiser) -> Collector:
+        gather: Any = self.accelerator.gather if self.accelerator.num_processes > 1 else alone
         return Collector(
             policy=policy,
             sampler=parts.sampler,
@@ -125,7 +126,7 @@ class SEPOTrainer(PublishingTrainer):
             reference=self.reference,
             replay=parts.replay,
             elites=Elites(0 if parts.replay is None else parts.replay.size),
-            gather=self.accelerator.gather if self.accelerator.num_processes > 1 else alone,
+            gather=gather,
             precision=lambda: self.accelerator.autocast(),
         )
 
