@@ -100,6 +100,7 @@ METHODS: dict[str, Method] = {
     "classifier-free guidance": partial(classifier_free, 3.0),
     "classifier-free guidance, w = 6": partial(classifier_free, 6.0),
     "classifier-free guidance, w = 12": partial(classifier_free, 12.0),
+    "classifier-free guidance, w = 24": partial(classifier_free, 24.0),
     "sepo 0.03, one use": sepo(0.03, num_iterations=1),
     "sepo 0.03, flow": sepo(0.03, sampler=PredictorCorrector(STEPS // 2, 1)),
     "drakes 0.3": partial(drakes, 0.3),
