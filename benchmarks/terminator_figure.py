@@ -28,6 +28,8 @@ PRICED = {
 }
 """Methods that were run at several prices, by the names of their rows, and their colours. The one training is that
 which has rows with a weight."""
+UNNAMED = {"classifier-free guidance": "w = 3", "sft": "w = 0", "priced to sft": "w = 0"}
+"""Weights of rows that do not name theirs."""
 OTHERS = "#555555"
 AGAINST = {
     "log_likelihood": "log-likelihood under the generator (nats)",
@@ -53,7 +55,10 @@ def short(method: str) -> str:
     """What tells a row from the others of its line; of rows on no line, the name."""
     if colour(method) == OTHERS:
         return method
-    return method.rpartition(", ")[2].removeprefix("sepo ").removeprefix("drakes ").removeprefix("classifier-free ")
+    weight = method.rpartition(", ")[2]
+    if weight.startswith("w = "):
+        return weight
+    return UNNAMED.get(weight, weight.removeprefix("sepo ").removeprefix("drakes "))
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
@@ -72,6 +77,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
                 xytext=(4, 3),
                 textcoords="offset points",
                 fontsize=7,
+                color=colour(row["method"]),
             )
         panel.set_xlabel(label)
         panel.spines[["top", "right"]].set_visible(False)
