@@ -19,6 +19,7 @@ from sepo.cli import finetune, main, pretrain
 from sepo.cli.design_options import Design
 from sepo.cli.design_training import pretraining_steps, task_of
 from sepo.cli.oracles import fit_oracles, marks_of, split_of
+from sepo.models import save_pretrained
 from sepo.oracles import read_measurements
 from sepo.runs import RunFolder, read_metrics
 from tests.oracles.tables import LENGTH, write_table
@@ -61,6 +62,24 @@ def test_designs_are_made_ranked_and_described(table, capsys):
     odd = "1 row: letters outside the alphabet: row 202"
     assert odd in report and odd in capsys.readouterr().err
     assert load("out/tuned").length == LENGTH
+
+
+def test_samples_of_a_table_are_letters(table, capsys):
+    what = Design(table, sequence="seq", activity="act", output="out", hidden_size=8, stacks=1)
+    save_pretrained(task_of(what).denoiser(), "generator")
+    words = ["sample", "generator", "--num", "3", "--steps", "4", "--device", "cpu", "--task", "measured"]
+    words += ["--task.data", table, "--task.sequence", "seq", "--task.activity", "act"]
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and all(len(line) == LENGTH and set(line) <= set("ACGT") for line in lines)
+    assert main([*words, "--output", "found.fasta"]) == 0
+    expected = "".join(f">sample_{number}\n{line}\n" for number, line in enumerate(lines, 1))
+    assert Path("found.fasta").read_text() == expected
+    assert main([*words, "--output", "found.jsonl"]) == 0
+    rows = [json.loads(line) for line in Path("found.jsonl").read_text().splitlines()]
+    assert [row["completion"] for row in rows] == lines
+    assert main([*words[:8], "--output", "found.fasta"]) == 2
+    assert "FASTA needs a task that knows the letters" in capsys.readouterr().err
 
 
 def test_what_is_complete_is_kept_and_the_rest_is_made_again(table, capsys):

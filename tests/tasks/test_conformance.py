@@ -70,6 +70,14 @@ def sampled(name: str) -> tuple[list[np.ndarray | None], MaskedPath]:
 
 
 @every_task
+def test_what_is_spelled_is_a_word_for_each_sample(name: str):
+    _, rollout = sampled(name)
+    words = made(name).spelled(list(rollout.x0.numpy()))
+    assert (words is not None) == (name in ("measured", "enhancer"))
+    assert words is None or [[*"ACGT"].index(letter) for letter in "".join(words)] == rollout.x0.flatten().tolist()
+
+
+@every_task
 def test_all_options_have_defaults_and_equal_options_give_equal_data(name: str):
     if name not in OF_FILES:
         assert TASKS[name]() == TASKS[name]()

@@ -51,8 +51,10 @@ class Sample:
         seed: of all chance; the same seed draws the same samples, whatever the batch.
         max_completion_length: free sites behind a text prompt.
         length: of a sample without prompt; null: the model's own.
-        output: a file: jsonl, npy (tokens), txt or, of a task that draws pictures, png; null: stdout.
-        task: digits, sudoku or a class of your own: its pictures, and its test prompts where prompts is null.
+        output: a file: jsonl, npy (tokens), txt or, of a task that knows letters, fasta, of one that draws pictures,
+            png; null: stdout.
+        task: digits, sudoku, measured or a class of your own: its letters, its pictures, and its test prompts where
+            prompts is null.
         tokenizer: folder or hub id; null: the one beside the model, if there is one.
         batch_size: samples drawn at once.
         device: cpu, cuda, ...; null: a GPU if there is one.
@@ -104,7 +106,7 @@ def run(words: Sequence[str]) -> int:
         require_writable(path, task)
     samples = sampled(name, what, task)
     if path is None:
-        print(as_lines(samples), end="")
+        print(as_lines(samples, task), end="")
     else:
         write_samples(path, samples, task)
         say(f"Samples: [bold]{path}[/]")

@@ -59,6 +59,13 @@ class Samples:
         return torch.cat([rollout.x0 for rollout in self.rollouts]).cpu().numpy()
 
 
+def spelled(samples: Samples, task: Task | None, number: int | None = None) -> list[Any]:
+    """The first completions: texts, or as the task writes them, or tokens."""
+    completions = samples.completions[:number]
+    written = None if task is None or task.tokenizer is not None else task.spelled(completions)
+    return completions if written is None else list(written)
+
+
 @torch.no_grad()
 def draw_samples(
     policy: Denoiser,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sepo.cli.judging import Judged
-from sepo.cli.samples import Samples, frames
+from sepo.cli.samples import Samples, frames, spelled
 from sepo.diffusion.denoiser import Denoiser
 from sepo.runs import (
     Boards,
@@ -57,7 +57,7 @@ def before_after(task: Task, before: Judged, after: Judged, number: int = 36) ->
         if pictures is not None:
             panels.append(Panel(title, pictures, text=note))
         else:
-            shown = [brief(text) for text in judged.samples.completions[:number]]
+            shown = [brief(text) for text in spelled(judged.samples, task, number)]
             columns.append(TextColumn(title, shown, text=note))
     if panels:
         return Gallery("Samples before and after", panels, text="Neither picked nor sorted.")

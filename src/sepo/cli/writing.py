@@ -1,4 +1,4 @@
-"""Writing samples: as lines, JSON, an array of tokens, or a picture."""
+"""Writing samples: as lines, JSON, FASTA, an array of tokens, or a picture."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from sepo.cli.errors import UsageError
-from sepo.cli.samples import Samples
+from sepo.cli.samples import Samples, spelled
 from sepo.cli.story import drawn
+from sepo.oracles.measurements import as_fasta
 from sepo.runs import Pixels, contact_sheet_png
 from sepo.runs.completions import brief
 from sepo.runs.plain import plain, replacing, to_json
@@ -27,6 +28,8 @@ def require_writable(path: Path, task: Task | None) -> None:
         raise UsageError(f"--output {path}: choose one of the endings {', '.join(WRITERS)}.")
     if path.suffix == ".png" and task is None:
         raise UsageError(f"--output {path}: a picture needs a task that draws, such as --task digits.")
+    if path.suffix == ".fasta" and task is None:
+        raise UsageError(f"--output {path}: FASTA needs a task that knows the letters, such as --task measured.")
 
 
 def write_samples(path: Path, samples: Samples, task: Task | None) -> None:
@@ -40,9 +43,9 @@ def write_samples(path: Path, samples: Samples, task: Task | None) -> None:
         temporary.write_bytes(content)
 
 
-def as_lines(samples: Samples) -> str:
-    """A line for each sample: text with its line breaks as \\n, or tokens."""
-    return "".join(f"{_line(completion)}\n" for completion in samples.completions)
+def as_lines(samples: Samples, task: Task | None) -> str:
+    """A line for each sample: text with its line breaks as \\n, what the task writes, or tokens."""
+    return "".join(f"{_line(completion)}\n" for completion in spelled(samples, task))
 
 
 def _line(completion: Any) -> str:
@@ -52,13 +55,20 @@ def _line(completion: Any) -> str:
 
 
 def _txt(samples: Samples, task: Task | None) -> bytes:
-    return as_lines(samples).encode()
+    return as_lines(samples, task).encode()
 
 
 def _jsonl(samples: Samples, task: Task | None) -> bytes:
-    rows = zip(samples.prompts, samples.completions, samples.ids, strict=True)
+    rows = zip(samples.prompts, spelled(samples, task), samples.ids, strict=True)
     entries = [{"prompt": prompt, "completion": text, "completion_ids": ids} for prompt, text, ids in rows]
     return "".join(f"{to_json(plain(entry, 'sample'))}\n" for entry in entries).encode()
+
+
+def _fasta(samples: Samples, task: Task | None) -> bytes:
+    sequences = spelled(samples, task)
+    if not all(isinstance(each, str) for each in sequences):
+        raise ValueError("This task knows no letters: write .jsonl, .npy or .txt.")
+    return as_fasta([f"sample_{number}" for number in range(1, len(samples) + 1)], sequences).encode()
 
 
 def _npy(samples: Samples, task: Task | None) -> bytes:
@@ -76,6 +86,7 @@ def _png(samples: Samples, task: Task | None) -> bytes:
 
 WRITERS: dict[str, Callable[[Samples, Task | None], bytes]] = {
     ".jsonl": _jsonl,
+    ".fasta": _fasta,
     ".npy": _npy,
     ".txt": _txt,
     ".png": _png,

@@ -113,8 +113,12 @@ def _read(
 
 
 def write_fasta(path: Path, names: Sequence[str], sequences: Sequence[str], width: int = 80) -> None:
+    path.write_text(as_fasta(names, sequences, width), encoding="utf-8")
+
+
+def as_fasta(names: Sequence[str], sequences: Sequence[str], width: int = 80) -> str:
     """names: the headers, without `>`."""
-    with open(path, "w", encoding="utf-8") as file:
-        for name, sequence in zip(names, sequences, strict=True):
-            file.write(f">{name}\n")
-            file.writelines(f"{sequence[start : start + width]}\n" for start in range(0, len(sequence), width))
+    lines = []
+    for name, sequence in zip(names, sequences, strict=True):
+        lines += [f">{name}", *(sequence[start : start + width] for start in range(0, len(sequence), width))]
+    return "".join(f"{line}\n" for line in lines)

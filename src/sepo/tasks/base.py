@@ -81,6 +81,10 @@ class Task(ABC):
         """Numbers about a batch of samples: those that the reward was not made of are what shows over-optimisation."""
         return {}
 
+    def spelled(self, completions: Sequence[Any]) -> list[str] | None:
+        """Samples of a task without tokenizer as people write them, such as letters of DNA; None: as their ids."""
+        return None
+
     def draw(
         self, prompts: Sequence[Any], tokens: Integer[np.ndarray, "sample *frame length"]
     ) -> Pixels | Boards | None:

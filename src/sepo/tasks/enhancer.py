@@ -134,6 +134,9 @@ class Enhancer(Task):
     ) -> list[float]:
         return self._reward(self._tokens(completions)).tolist()
 
+    def spelled(self, completions: Sequence[Any]) -> list[str] | None:
+        return self.measured.alphabet.decode(self._tokens(completions))
+
     def metrics(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> dict[str, float]:
         """The five metrics corrected, the same with _published, and what tells how far to trust them: the reward
         oracle's median, the share of distinct samples, the share that the judge puts beyond the data's top.

@@ -140,6 +140,9 @@ class Measured(Task):
             found["second_share"] = float((self._oracles["other"](tokens) > self._second_cut).double().mean())
         return found
 
+    def spelled(self, completions: Sequence[Any]) -> list[str] | None:
+        return self.measured.alphabet.decode(self._tokens(completions))
+
     @cached_property
     def _best(self) -> Tensor:
         activity = self.measured.activity
