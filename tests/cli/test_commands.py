@@ -200,7 +200,7 @@ def test_sample_keeps_what_a_prompt_gives(pretrained):
     ("words", "code", "message"),
     [
         ([], 2, "There is no model to sample from"),
-        (["MODEL", "--output", "a.gif"], 2, "choose one of the endings .jsonl, .npy, .txt, .png."),
+        (["MODEL", "--output", "a.gif"], 2, "choose one of the endings .jsonl, .npy, .txt, .fasta, .png."),
         (["MODEL", "--output", "a.png"], 2, "a picture needs a task that draws"),
         (
             ["MODEL", "--sampler", "best"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from transformers import TrainerCallback
 from sepo import load
 from sepo.cli import finetune, main, pretrain
 from sepo.cli.design_options import Design
-from sepo.cli.design_training import pretraining_steps, task_of
+from sepo.cli.design_training import finetuned, pretrained, pretraining_steps, task_of
 from sepo.cli.oracles import fit_oracles, marks_of, split_of
 from sepo.models import save_pretrained
 from sepo.oracles import read_measurements
@@ -232,8 +233,11 @@ def test_sft_comes_between_and_the_price_is_paid_to_the_generator(table, monkeyp
 
 @pytest.mark.parametrize(("command", "stage"), [(pretrain, "generator"), (finetune, "tuned")])
 def test_a_stage_that_was_stopped_goes_on_and_begins_anew_of_another_table(command, stage, table, monkeypatch, capsys):
-    words = ["design", table, *COLUMNS, *SMALL]
-    folder = Path("out", stage)
+    what, folder = small(table), Path("out", stage)
+    made = pretrained if stage == "generator" else finetuned
+    if stage == "tuned":
+        fit_oracles(what, task_of(what).measured)
+        pretrained(what)
     build = command.trainer_for
 
     def stopped(*given):
@@ -244,25 +248,46 @@ def test_a_stage_that_was_stopped_goes_on_and_begins_anew_of_another_table(comma
     def stop() -> None:
         with monkeypatch.context() as patched:
             patched.setattr(command, "trainer_for", stopped)
-            assert main(words) == 130
+            assert not made(what)
 
     def steps() -> list[int]:
         return [line["step"] for line in read_metrics(RunFolder(folder)) if "loss" in line]
 
     stop()
     assert "after step 2, with a checkpoint; the same command goes on from there" in capsys.readouterr().err
-    assert main(words) == 0
+    assert made(what)
     assert steps() == [1, 2, 3, 4] and not list(folder.glob("earlier-*"))
-    assert main([*words, "--output", "whole"]) == 0
     weights = (folder / "model.safetensors").read_bytes()
-    assert Path("whole", stage, "model.safetensors").read_bytes() == weights
+    shutil.rmtree(folder)
+    assert made(what)
+    assert (folder / "model.safetensors").read_bytes() == weights  # as if it had never been stopped
     write_table(Path(table), rows=220)
     stop()  # of the new table, with the checkpoints of the old one beside it
     assert steps() == [1, 2] and len(list(folder.glob("earlier-*"))) == 1
     write_table(Path(table), rows=240)
-    assert main(words) == 0
+    assert made(what)
     assert steps() == [1, 2, 3, 4] and len(list(folder.glob("earlier-*"))) == 2
-    assert (folder / "model.safetensors").read_bytes() != weights
+
+
+def test_the_generator_is_kept_where_other_oracles_are_asked_for(table):
+    assert pretrained(small(table))
+    made = Path("out/generator/model.safetensors").stat().st_mtime_ns
+    assert pretrained(small(table, doubt=2.0, judge_oracle="mine.py:judge", group=None))
+    assert Path("out/generator/model.safetensors").stat().st_mtime_ns == made
+    assert pretrained(small(table, hidden_size=16))
+    assert Path("out/generator/model.safetensors").stat().st_mtime_ns != made
+
+
+def small(table: str, **changed) -> Design:
+    """SMALL and COLUMNS, in Python."""
+    shared = {"max_steps": 4, "use_cpu": True, "logging_steps": 1}
+    options = {
+        **{"sequence": "seq", "activity": "act", "second": "second", "group": "chrom", "output": "out"},
+        **{"epochs": 1, "members": 1, "hidden_size": 8, "stacks": 1},
+        "pretrain": shared | {"per_device_train_batch_size": 32},
+        "finetune": shared | {"per_device_train_batch_size": 8, "sampling_steps": 4, "judged": 8},
+    }
+    return Design(table, **(options | changed))
 
 
 class StopAfter(TrainerCallback):

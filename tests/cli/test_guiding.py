@@ -156,8 +156,8 @@ def test_what_a_second_model_lacks_is_said(pretrained, finetuned, capsys):
     )
     told = said(finetuned, WEIGHT, "1")
     assert "lacks 'unconditional', and there is no prompt" in told
-    assert f"{str(pretrained)!r} is what this one was trained from" in told
-    assert "trained from" not in said(pretrained, WEIGHT, "1") + said(wider, WEIGHT, "1")
+    assert f"{str(pretrained)!r} is where this one comes from" in told
+    assert "comes from" not in said(pretrained, WEIGHT, "1") + said(wider, WEIGHT, "1")
 
 
 @pytest.mark.parametrize(

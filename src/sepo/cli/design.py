@@ -24,7 +24,7 @@ from sepo.cli.design_training import finetuned, most_active, pretrained, supervi
 from sepo.cli.designs import report, write_designs
 from sepo.cli.errors import UsageError
 from sepo.cli.grammar import Grammar, Group
-from sepo.cli.oracles import Quality, fit_oracles
+from sepo.cli.oracles import Quality, fit_oracles, require_enough
 from sepo.cli.parsing import parse
 from sepo.models import load
 from sepo.runs import RunFolder, read_summary, write_summary
@@ -44,7 +44,7 @@ def run(words: Sequence[str]) -> int:
     what = given.made(Design, **({} if given.argument is None else {"data": given.argument}))
     if what.data is None:
         raise UsageError(f"There is no table: name it. Usage: {GRAMMAR.usage}")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if os.environ.get("WORLD_SIZE", "1") != "1":
         raise UsageError(
             f"WORLD_SIZE={os.environ['WORLD_SIZE']}: `sepo design` runs in one process. Train in several with `sepo "
             "pretrain` and `sepo finetune --task measured`, and name the --generator here."
@@ -53,6 +53,7 @@ def run(words: Sequence[str]) -> int:
     task = task_of(what)
     for finding in task.measured.findings:
         say(f"  [yellow]{escape(str(finding))}[/]{'' if finding.left_out else ' (used all the same)'}")
+    require_enough(what, task.measured)
     if what.sft is not None:
         most_active(what)  # too few are told before anything is fitted
     qualities = fit_oracles(what, task.measured)

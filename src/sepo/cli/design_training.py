@@ -28,8 +28,12 @@ from sepo.tasks import Measured
 from sepo.training.checkpoint import last_complete
 
 RESTS_ON = "rests_on.json"
+OF_A_RUN = (RESTS_ON, "summary.json", "run.json", "report.json", "evaluation.json")
+"""Files of JSON beside a model that are none of it."""
 COLUMNS = ("alphabet", "sequence", "activity", "second", "group", "hidden_size", "stacks", "doubt")
 """Options that the task has too."""
+OF_THE_GENERATOR = ("alphabet", "sequence", "activity", "second", "hidden_size", "stacks")
+"""Of these, what it depends on: `second` chooses rows."""
 OUTSIDE = ("reward_oracle", "judge_oracle", "second_oracle")
 PASSES, LEAST_STEPS, MOST_STEPS = 40, 500, 4000
 """Over the table, of pretraining, within bounds."""
@@ -86,8 +90,10 @@ def pretrained(what: Design) -> bool:
     folder, options = what.folder / "generator", {**PRETRAIN, **(what.pretrain or {})}
     if options.get("max_steps") is None:
         options["max_steps"] = pretraining_steps(what)
-    words = [*_task_words(what), *in_words({**options, "output_dir": folder, "seed": what.seed})]
-    return _trained(PRETRAINING, folder, words, _marks([Path(str(what.data)), *_weights(options.get("model"))]))
+    task = {"data": what.data, **{name: getattr(what, name) for name in OF_THE_GENERATOR}}
+    words = [*_task_words(task), *in_words({**options, "output_dir": folder, "seed": what.seed})]
+    named = [*_files_of(options.get("model")), *_files_of(options.get("dataset"))]
+    return _trained(PRETRAINING, folder, words, _marks([Path(str(what.data)), *named]))
 
 
 def pretraining_steps(what: Design) -> int:
@@ -114,7 +120,7 @@ def supervised(what: Design) -> bool:
     dataset = what.folder / "most_active.jsonl"
     write_text(dataset, "".join(json.dumps({"tokens": row}) + "\n" for row in rows))
     words = in_words({**options, "model": what.base, "dataset": dataset, "output_dir": folder, "seed": what.seed})
-    return _trained(PRETRAINING, folder, words, _marks([dataset, *_weights(what.base)]))
+    return _trained(PRETRAINING, folder, words, _marks([dataset, *_files_of(what.base)]))
 
 
 def most_active(what: Design) -> list[list[int]]:
@@ -146,12 +152,13 @@ def finetuned(what: Design) -> bool:
         for path in sorted((what.folder / "oracles").rglob("*.safetensors"))
         if path.parent.parent.name not in what.outside
     ]
-    models = [file for name in (what.base, what.start, options.get("reference")) for file in _weights(name)]
+    models = [file for name in (what.base, what.start, options.get("reference")) for file in _files_of(name)]
     marks = _marks([Path(str(what.data)), *oracles, *models])
     rewards = options.get("reward") or []
     for named in (*what.outside.values(), *([rewards] if isinstance(rewards, str) else rewards)):
-        marks |= marks_of(named)
-    return _trained(FINETUNING, folder, [*_task_words(what), *in_words(options)], marks)
+        marks |= marks_of(named) | _marks(_files_of(named))
+    task = {"data": what.data, "oracles": what.folder / "oracles", **_columns(what)}
+    return _trained(FINETUNING, folder, [*_task_words(task), *in_words(options)], marks)
 
 
 @dataclass(frozen=True)
@@ -197,16 +204,20 @@ class NoteMarks(TrainerCallback):
 
 def _marks(paths: Iterable[Path]) -> dict[str, str]:
     """What tells files from any others."""
-    return {"/".join(path.parts[-3:]): sha256(path.read_bytes()).hexdigest() for path in paths}
+    return {str(path): sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
-def _weights(model: str | None) -> list[Path]:
-    """Of a folder; what is on the hub is taken to stay as it is."""
-    return [] if model is None else sorted(Path(model).glob("*.safetensors"))
+def _files_of(name: str | None) -> list[Path]:
+    """Of a file, or the model in a folder; what is on the hub is taken to stay as it is."""
+    place = Path(name or "")
+    if name is None or place.is_file():
+        return [] if name is None else [place]
+    return sorted(
+        file for kind in ("*.safetensors", "*.json") for file in place.glob(kind) if file.name not in OF_A_RUN
+    )
 
 
-def _task_words(what: Design) -> list[str]:
-    options = {"data": what.data, "oracles": what.folder / "oracles", **_columns(what)}
+def _task_words(options: Mapping[str, Any]) -> list[str]:
     return ["--task", "measured", *in_words(options, "task.")]
 
 

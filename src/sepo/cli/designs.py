@@ -103,7 +103,7 @@ def report(asked: Design, task: Measured, qualities: Mapping[str, Quality], summ
         head, *rows = list(csv.reader(file))
     figures = [
         Figure("activity, by the judge", summary["activity"], summary.get("activity_before")),
-        Figure("path KL", summary["path_kl"], unit="nats", note="to the model that beta prices, per sequence"),
+        Figure("path KL", summary["path_kl"], unit="nats", note="to the model before, per sequence"),
         Figure("distinct", summary["distinct"], summary.get("distinct_before")),
         Figure("network evaluations", summary["network_evaluations"]),
     ]
@@ -117,7 +117,7 @@ def report(asked: Design, task: Measured, qualities: Mapping[str, Quality], summ
     ]
     sections: list[Section] = [
         Headline(figures),
-        Table("Samples before and after", ["", "generator", "fine-tuned"], compared),
+        Table("Samples before and after", ["", "before", "after"], compared, text=f"Before is {_before(asked)}."),
         Table(
             "How far the oracles can be trusted",
             ["oracle", "fitted to, or given", "correlation on unseen groups"],
@@ -132,6 +132,12 @@ def report(asked: Design, task: Measured, qualities: Mapping[str, Quality], summ
     ]
     CONSOLE.print(f"  judge: {summary.get('activity_before', float('nan')):.2f} -> {summary['activity']:.2f}")
     return write_report(RunFolder(asked.folder), sections, title="Designed sequences")
+
+
+def _before(asked: Design) -> str:
+    given = asked.finetune or {}
+    moved = asked.sft is not None and (given.get("sync_ref_model") or ("reference" in given and not given["reference"]))
+    return "the generator after SFT" if moved else "the generator"
 
 
 def _odd(findings: Sequence[Finding]) -> str:

@@ -71,7 +71,7 @@ class Opened:
 
     @property
     def trained_from(self) -> str | None:
-        """The model that its run was priced to, or began with, where the folder says so."""
+        """The model that its run was priced to, or began with: where it comes from, if the folder says so."""
         try:
             recipe = read_config(RunFolder(Path(self.name)))
         except ValueError:
@@ -145,7 +145,7 @@ class Guidance:
 
     @property
     def _lacks_a_condition(self) -> str:
-        known = f": {self.hint!r} is what this one was trained from" if self.hint else ""
+        known = f": {self.hint!r} is where this one comes from" if self.hint else ""
         return (
             f"guidance={self.name!r}: guidance_kwargs lacks 'unconditional', and there is no prompt to be masked in "
             "its place; name the model to move away from, such as the one before fine-tuning, with "

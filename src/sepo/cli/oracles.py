@@ -67,9 +67,8 @@ def fit_oracles(asked: Design, measured: Measurements) -> dict[str, Quality]:
     Those from outside are tested.
 
     Raises:
-        ValueError: there are too few sequences, or a part of the groups has none.
+        ValueError: a part of the groups has no sequences.
     """
-    _require_enough(asked, measured)
     split = split_of(asked, measured)
     names = ("reward", "judge", *(("other",) if asked.second is not None or "other" in asked.outside else ()))
     return {name: (_tested if name in asked.outside else _fitted)(name, asked, measured, split) for name in names}
@@ -80,8 +79,12 @@ def split_of(asked: Design, measured: Measurements) -> Split:
     return split_by_group(measured.groups, asked.reward_groups, asked.judge_groups, asked.unseen_groups)
 
 
-def _require_enough(asked: Design, measured: Measurements) -> None:
-    """Before anything is fitted: a part with a handful of sequences gives an oracle of nothing."""
+def require_enough(asked: Design, measured: Measurements) -> None:
+    """Before anything is fitted: a part with a handful of sequences gives an oracle of nothing.
+
+    Raises:
+        ValueError: there are too few.
+    """
     fitted = [name for name in ("reward", "judge") if name not in asked.outside]
     if fitted and len(measured) < LEAST:
         rows = ", ".join(map(str, measured.rows[:LEAST].tolist()))

@@ -62,7 +62,9 @@ class Samples:
 def spelled(samples: Samples, task: Task | None, number: int | None = None) -> list[Any]:
     """The first completions: texts, or as the task writes them, or tokens."""
     completions = samples.completions[:number]
-    written = None if task is None or task.tokenizer is not None else task.spelled(completions)
+    if task is None or not all(isinstance(each, np.ndarray) for each in completions):
+        return completions
+    written = task.spelled(completions)
     return completions if written is None else list(written)
 
 

@@ -28,7 +28,7 @@ def require_writable(path: Path, task: Task | None) -> None:
         raise UsageError(f"--output {path}: choose one of the endings {', '.join(WRITERS)}.")
     if path.suffix == ".png" and task is None:
         raise UsageError(f"--output {path}: a picture needs a task that draws, such as --task digits.")
-    if path.suffix == ".fasta" and task is None:
+    if path.suffix == ".fasta" and (task is None or type(task).spelled is Task.spelled):
         raise UsageError(f"--output {path}: FASTA needs a task that knows the letters, such as --task measured.")
 
 
@@ -86,8 +86,8 @@ def _png(samples: Samples, task: Task | None) -> bytes:
 
 WRITERS: dict[str, Callable[[Samples, Task | None], bytes]] = {
     ".jsonl": _jsonl,
-    ".fasta": _fasta,
     ".npy": _npy,
     ".txt": _txt,
+    ".fasta": _fasta,
     ".png": _png,
 }

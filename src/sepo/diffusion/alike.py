@@ -10,7 +10,8 @@ def require_alike(policy: Denoiser, other: Denoiser, role: str) -> None:
     """role: what errors call the other one.
 
     Raises:
-        ValueError: the two do not invert the same process of the same ids, or draw sequences of different lengths.
+        ValueError: the two do not invert the same process of the same ids on the same schedule, or draw sequences of
+            different lengths or frames.
     """
     mine, its = policy.process, other.process
     kinds = [type(each).__name__ for each in (its, mine)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import numpy as np
 import torch
@@ -38,7 +39,11 @@ class Alphabet:
         return torch.from_numpy(table[codes]).view(len(sequences), -1)
 
     def decode(self, tokens: Int[Tensor, "batch length"]) -> list[str]:
-        return ["".join(self.letters[token] for token in row) for row in tokens.tolist()]
+        return self.words(tokens.tolist())
+
+    def words(self, rows: Iterable[Iterable[SupportsIndex]]) -> list[str]:
+        """Of rows that may have any length."""
+        return ["".join(self.letters[token] for token in row) for row in rows]
 
 
 ALPHABETS: dict[str, Alphabet] = {

@@ -135,7 +135,7 @@ class Enhancer(Task):
         return self._reward(self._tokens(completions)).tolist()
 
     def spelled(self, completions: Sequence[Any]) -> list[str] | None:
-        return self.measured.alphabet.decode(self._tokens(completions))
+        return self.measured.alphabet.words(completions)
 
     def metrics(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> dict[str, float]:
         """The five metrics corrected, the same with _published, and what tells how far to trust them: the reward

@@ -141,7 +141,7 @@ class Measured(Task):
         return found
 
     def spelled(self, completions: Sequence[Any]) -> list[str] | None:
-        return self.measured.alphabet.decode(self._tokens(completions))
+        return self.measured.alphabet.words(completions)
 
     @cached_property
     def _best(self) -> Tensor:
