@@ -8,11 +8,13 @@ import os
 import shutil
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+import yaml
 from transformers import TrainerCallback
 
 from sepo import load
@@ -276,6 +278,14 @@ def test_the_generator_is_kept_where_other_oracles_are_asked_for(table):
     assert Path("out/generator/model.safetensors").stat().st_mtime_ns == made
     assert pretrained(small(table, hidden_size=16))
     assert Path("out/generator/model.safetensors").stat().st_mtime_ns != made
+
+
+def test_null_is_none_and_not_the_commands_own_default(table):
+    what = small(table)
+    fit_oracles(what, task_of(what).measured)
+    assert pretrained(what)
+    assert finetuned(replace(what, finetune={**what.finetune, "states": None, "max_steps": 1}))
+    assert yaml.safe_load(Path("out/tuned/config.yaml").read_text())["states"] is None
 
 
 def small(table: str, **changed) -> Design:

@@ -227,6 +227,8 @@ def in_words(options: Mapping[str, Any], prefix: str = "") -> list[str]:
     for name, value in options.items():
         if isinstance(value, Mapping):
             words += in_words(value, f"{prefix}{name}.")
+        elif value is None and not prefix:
+            words += [f"--{name}", "null"]  # another default than none may stand behind it
         elif value is not None:
             words += [f"--{prefix}{name}", _in_word(value) if prefix else str(value)]
     return words

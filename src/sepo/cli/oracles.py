@@ -71,7 +71,9 @@ def fit_oracles(asked: Design, measured: Measurements) -> dict[str, Quality]:
     """
     split = split_of(asked, measured)
     names = ("reward", "judge", *(("other",) if asked.second is not None or "other" in asked.outside else ()))
-    return {name: (_tested if name in asked.outside else _fitted)(name, asked, measured, split) for name in names}
+    found = {name: _tested(name, asked, measured, split) for name in names if name in asked.outside}  # mistakes first
+    found |= {name: _fitted(name, asked, measured, split) for name in names if name not in found}
+    return {name: found[name] for name in names}
 
 
 def split_of(asked: Design, measured: Measurements) -> Split:
