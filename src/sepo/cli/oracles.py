@@ -183,7 +183,7 @@ def _told(folder: Path, name: str, quality: Quality, tested: int) -> Quality:
     if quality.unseen is not None:
         said = "of groups that no oracle was fitted to" if quality.sequences else "that others were not fitted to"
         say(f"  correlation {quality.unseen:.3f} with {tested} sequences {said}{took}")
-        if not quality.unseen >= WEAK:  # nor where it is NaN, as that of a constant
+        if quality.unseen < WEAK:
             say(f"  [yellow]That is weak (below {WEAK}): {escape(_CONSEQUENCE[name])}[/]")
     return quality
 
