@@ -10,6 +10,7 @@ import pytest
 from transformers.utils import logging as transformers_logging
 
 from sepo.cli import main
+from tests.oracles.tables import write_table
 
 TOY = f"{Path(__file__).parent / 'toy.py'}"
 TASK = ("--task", f"{TOY}:Toy")
@@ -49,3 +50,9 @@ def finetuned(tmp_path_factory, pretrained) -> Path:
     words = ["--model", str(pretrained), "--output_dir", str(folder), "--beta", "0.1", "--save_steps", "1"]
     assert main(["finetune", *TASK, *FEW, *words]) == 0
     return folder
+
+
+@pytest.fixture
+def table() -> str:
+    """200 measured sequences in the folder of the test."""
+    return str(write_table(Path("table.csv"), rows=200))

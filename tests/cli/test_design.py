@@ -1,48 +1,24 @@
-"""sepo design: from a table to ranked designs, stage by stage, and what is complete is not made again."""
+"""sepo design: from a table to ranked designs, with oracles and a generator of one's own, and mistakes told."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
-import shutil
-import signal
 import sys
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-import torch
-import yaml
-from transformers import TrainerCallback
 
 from sepo import load
-from sepo.cli import finetune, main, pretrain
+from sepo.cli import main
 from sepo.cli.design_options import Design
-from sepo.cli.design_training import finetuned, pretrained, pretraining_steps, task_of
-from sepo.cli.oracles import fit_oracles, marks_of, split_of
+from sepo.cli.design_training import task_of
+from sepo.cli.oracles import fit_oracles, marks_of
 from sepo.models import save_pretrained
 from sepo.oracles import read_measurements
-from sepo.runs import RunFolder, read_metrics
-from tests.oracles.tables import LENGTH, write_table
-
-COLUMNS = ("--sequence", "seq", "--activity", "act", "--second", "second", "--group", "chrom")
-SMALL = (
-    *("--num", "8", "--epochs", "2", "--members", "2", "--hidden_size", "8", "--output", "out"),
-    *("--pretrain.max_steps", "4", "--pretrain.per_device_train_batch_size", "32", "--pretrain.use_cpu", "true"),
-    *("--pretrain.logging_steps", "1"),
-    *("--finetune.max_steps", "4", "--finetune.per_device_train_batch_size", "8", "--finetune.sampling_steps", "4"),
-    *("--finetune.judged", "16", "--finetune.use_cpu", "true", "--finetune.logging_steps", "1"),
-)
-
-
-SFT = ("--sft", "0.5", "--sft_kwargs.max_steps", "4", "--sft_kwargs.use_cpu", "true")
-
-
-@pytest.fixture
-def table() -> str:
-    return str(write_table(Path("table.csv"), rows=200))
+from tests.cli.designing import COLUMNS, SMALL
+from tests.oracles.tables import LENGTH
 
 
 def test_designs_are_made_ranked_and_described(table, capsys):
@@ -83,16 +59,6 @@ def test_samples_of_a_table_are_letters(table, capsys):
     assert [row["completion"] for row in rows] == lines
     assert main([*words[:8], "--output", "found.fasta"]) == 2
     assert "FASTA needs a task that knows the letters" in capsys.readouterr().err
-
-
-def test_what_is_complete_is_kept_and_the_rest_is_made_again(table, capsys):
-    assert main(["design", table, *COLUMNS, *SMALL]) == 0
-    made = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*.safetensors")}
-    assert main(["design", table, *COLUMNS, *SMALL]) == 0
-    assert made == {path: path.stat().st_mtime_ns for path in Path("out").rglob("*.safetensors")}
-    assert main(["design", table, *COLUMNS, *SMALL, "--finetune.beta", "0.5"]) == 0
-    changed = {path.parts[1] for path, before in made.items() if path.stat().st_mtime_ns != before}
-    assert changed == {"tuned"}
 
 
 def test_an_oracle_that_knows_nothing_is_warned_of(table, capsys):
@@ -203,114 +169,6 @@ def test_a_mistake_is_told(table, words, told, capsys):
     assert told in shown and "Traceback" not in shown
 
 
-def test_sft_comes_between_and_the_price_is_paid_to_the_generator(table, monkeypatch, capsys):
-    begun = []
-    build = finetune.trainer_for
-
-    def watched(*given):
-        trainer = build(*given)
-        begun.append((trainer.policy.network.state_dict(), trainer.reference.model.network.state_dict()))
-        return trainer
-
-    monkeypatch.setattr(finetune, "trainer_for", watched)
-    assert main(["design", table, *COLUMNS, *SMALL, *SFT, "--finetune.learning_rate", "0"]) == 0
-    start, reference = begun[0]
-    generator, sft = (load(f"out/{each}").network.state_dict() for each in ("generator", "sft"))
-    assert all(torch.equal(start[name], sft[name]) for name in sft)
-    assert all(torch.equal(reference[name], generator[name]) for name in generator)
-    assert any(not torch.equal(sft[name], generator[name]) for name in sft)
-    summary = json.loads(Path("out/summary.json").read_text())
-    assert summary["path_kl"] != 0 and summary["sft_seconds"] > 0  # nothing was learned after SFT, which is on the way
-    measured = read_measurements(table, "dna", *COLUMNS[1::2])
-    what = Design(table, **dict(zip(("sequence", "activity", "second", "group"), COLUMNS[1::2], strict=True)), sft=0.5)
-    rows = [json.loads(line)["tokens"] for line in Path("out/most_active.jsonl").read_text().splitlines()]
-    known = measured.chosen(split_of(what, measured).reward)
-    worth = {tuple(row): number for row, number in zip(known.tokens.tolist(), known.activity.tolist(), strict=True)}
-    assert len(rows) == len(known) // 2
-    assert min(worth[tuple(row)] for row in rows) >= known.activity.median()
-    made = Path("out/sft/model.safetensors").stat().st_mtime_ns
-    assert main(["design", table, *COLUMNS, *SMALL, *SFT, "--finetune.learning_rate", "0"]) == 0
-    assert Path("out/sft/model.safetensors").stat().st_mtime_ns == made and len(begun) == 1
-
-
-@pytest.mark.parametrize(("command", "stage"), [(pretrain, "generator"), (finetune, "tuned")])
-def test_a_stage_that_was_stopped_goes_on_and_begins_anew_of_another_table(command, stage, table, monkeypatch, capsys):
-    what, folder = small(table), Path("out", stage)
-    made = pretrained if stage == "generator" else finetuned
-    if stage == "tuned":
-        fit_oracles(what, task_of(what).measured)
-        pretrained(what)
-    build = command.trainer_for
-
-    def stopped(*given):
-        trainer = build(*given)
-        trainer.add_callback(StopAfter(2))
-        return trainer
-
-    def stop() -> None:
-        with monkeypatch.context() as patched:
-            patched.setattr(command, "trainer_for", stopped)
-            assert not made(what)
-
-    def steps() -> list[int]:
-        return [line["step"] for line in read_metrics(RunFolder(folder)) if "loss" in line]
-
-    stop()
-    assert "after step 2, with a checkpoint; the same command goes on from there" in capsys.readouterr().err
-    assert made(what)
-    assert steps() == [1, 2, 3, 4] and not list(folder.glob("earlier-*"))
-    weights = (folder / "model.safetensors").read_bytes()
-    shutil.rmtree(folder)
-    assert made(what)
-    assert (folder / "model.safetensors").read_bytes() == weights  # as if it had never been stopped
-    write_table(Path(table), rows=220)
-    stop()  # of the new table, with the checkpoints of the old one beside it
-    assert steps() == [1, 2] and len(list(folder.glob("earlier-*"))) == 1
-    write_table(Path(table), rows=240)
-    assert made(what)
-    assert steps() == [1, 2, 3, 4] and len(list(folder.glob("earlier-*"))) == 2
-
-
-def test_the_generator_is_kept_where_other_oracles_are_asked_for(table):
-    assert pretrained(small(table))
-    made = Path("out/generator/model.safetensors").stat().st_mtime_ns
-    assert pretrained(small(table, doubt=2.0, judge_oracle="mine.py:judge", group=None))
-    assert Path("out/generator/model.safetensors").stat().st_mtime_ns == made
-    assert pretrained(small(table, hidden_size=16))
-    assert Path("out/generator/model.safetensors").stat().st_mtime_ns != made
-
-
-def test_null_is_none_and_not_the_commands_own_default(table):
-    what = small(table)
-    fit_oracles(what, task_of(what).measured)
-    assert pretrained(what)
-    assert finetuned(replace(what, finetune={**what.finetune, "states": None, "max_steps": 1}))
-    assert yaml.safe_load(Path("out/tuned/config.yaml").read_text())["states"] is None
-
-
-def small(table: str, **changed) -> Design:
-    """SMALL and COLUMNS, in Python."""
-    shared = {"max_steps": 4, "use_cpu": True, "logging_steps": 1}
-    options = {
-        **{"sequence": "seq", "activity": "act", "second": "second", "group": "chrom", "output": "out"},
-        **{"epochs": 1, "members": 1, "hidden_size": 8, "stacks": 1},
-        "pretrain": shared | {"per_device_train_batch_size": 32},
-        "finetune": shared | {"per_device_train_batch_size": 8, "sampling_steps": 4, "judged": 8},
-    }
-    return Design(table, **(options | changed))
-
-
-class StopAfter(TrainerCallback):
-    """Ctrl-C once a step is done."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_begin(self, args, state, control, **kwargs):
-        if state.global_step == self.step - 1:
-            os.kill(os.getpid(), signal.SIGINT)
-
-
 def test_several_processes_are_refused(table, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["design", table]) == 2
@@ -321,21 +179,3 @@ def test_too_few_for_sft_are_told_before_anything_is_fitted(table, capsys):
     assert main(["design", table, *COLUMNS, *SMALL, "--sft", "0.05"]) == 1
     assert "and 10 are the least that say" in " ".join(capsys.readouterr().err.split())
     assert not Path("out").exists()
-
-
-def test_another_column_or_table_is_learned_anew(table, capsys):
-    assert main(["design", table, *COLUMNS, *SMALL]) == 0
-    before = Path("out/oracles/reward/quality.json").read_text()
-    swapped = ("--sequence", "seq", "--activity", "second", "--second", "act", "--group", "chrom")
-    assert main(["design", table, *swapped, *SMALL]) == 0
-    assert Path("out/oracles/reward/quality.json").read_text() != before
-
-
-@pytest.mark.parametrize(
-    ("rows", "batch", "steps"), [(30, 128, 500), (5_000, 128, 1_562), (2_000, 32, 2_500), (50_000, 128, 4_000)]
-)
-def test_the_generator_reads_the_table_forty_times_within_bounds(rows, batch, steps, tmp_path):
-    path = tmp_path / "table.csv"
-    path.write_text("sequence,activity\n" + "ACGTACGT,1.0\n" * rows)
-    what = Design(data=str(path), pretrain={"per_device_train_batch_size": batch})
-    assert pretraining_steps(what) == steps

@@ -5,22 +5,17 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from dataclasses import dataclass, field
 
 import pytest
 import torch
-from transformers import BertConfig, BertForSequenceClassification, TrainerCallback
-from transformers.integrations import integration_utils
+from transformers import BertConfig, BertForSequenceClassification
 
-from sepo.diffusion.denoiser import evaluating
 from sepo.objectives import SEPO, Advantage, AllSites, FreshMasks, PPOClip, ScoreClip
 from sepo.objectives.advantages import leave_one_out, unit
 from sepo.rewards import Rewards
-from sepo.runs import RunFolder, completion_steps, read_completions
 from sepo.samplers import Ancestral, FirstHitting
 from sepo.training import Frozen
 from tests.training.toys import (
-    CLOCK,
     bert,
     clues,
     lines,
@@ -100,44 +95,6 @@ def test_an_optimizer_and_a_scheduler_of_ones_own(tmp_path):
     run.train()
     assert not same(weights(model.network), before)
     assert {line["learning_rate"] for line in lines(tmp_path) if "loss" in line} == {0.5}
-
-
-@dataclass
-class Recorder(TrainerCallback):
-    events: list[str] = field(default_factory=list)
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        self.events.append("begin")
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.events.append(f"step {state.global_step}")
-        control.should_training_stop = state.global_step == 2
-
-    def on_log(self, args, state, control, logs, **kwargs):
-        self.events.append("summary" if "train_loss" in logs else f"reward {logs['reward']:.0f}")
-
-    def on_train_end(self, args, state, control, **kwargs):
-        self.events.append("end")
-
-
-def test_callbacks_see_and_steer_the_run(tmp_path):
-    recorder = Recorder()
-    trainer(tmp_path, reward=_two, callbacks=[recorder]).train()
-    assert recorder.events == ["begin", "step 1", "reward 2", "step 2", "reward 2", "summary", "end"]
-
-
-def test_integrations_that_report_get_every_log_line(tmp_path, monkeypatch):
-    reported = []
-
-    class Board(TrainerCallback):
-        def on_log(self, args, state, control, logs, **kwargs):
-            reported.append(logs)
-
-    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "board", Board)
-    trainer(tmp_path, report_to=["board"], max_steps=2).train()
-    assert [logs["reward"] for logs in reported[:2]] == [line["reward"] for line in lines(tmp_path)[:2]]
-    trainer(tmp_path, max_steps=1).train()
-    assert len(reported) == 3
 
 
 def test_without_prompts_max_steps_is_needed(tmp_path):
@@ -224,45 +181,6 @@ def test_a_sequence_classifier_is_a_reward(tmp_path):
     assert "rewards/BertForSequenceClassification/mean" in lines(tmp_path)[0]
 
 
-def test_completions_are_kept_as_parquet(tmp_path):
-    pytest.importorskip("pyarrow")
-
-    def reward(completions, answer, log_extra, **columns):
-        log_extra("twice", [2 * value for value in answer])
-        return [None if value == 0 else float(value) for value in answer]
-
-    trainer(tmp_path, rows=clues(), reward=reward, shuffle_dataset=False, logging_steps=2).train()
-    folder = RunFolder(tmp_path)
-    assert completion_steps(folder) == [2, 4]
-    table = read_completions(folder, 2)  # prompts 2 and 3
-    assert len(table) == 8 and table.prompts[0] == [2, 1, -1, -1, -1, -1]
-    assert table.rewards["reward"] == [2.0] * 4 + [3.0] * 4 and table.extras["twice"] == [4] * 4 + [6] * 4
-    assert table.advantages == [0.0] * 8
-    assert read_completions(folder, 4).step == 4
-
-
-def test_completions_are_shown_when_they_are_asked_for(tmp_path, capsys):
-    trainer(tmp_path, max_steps=1, log_completions=True, num_completions_to_print=2, save_completions=False).train()
-    shown = capsys.readouterr().out
-    assert "Completion" in shown and "ones" in shown and "Step 1" in shown
-    assert not (tmp_path / "completions").exists()
-
-
-def test_log_lines_hold_the_names_of_trl_and_the_cost(tmp_path):
-    trainer(tmp_path, beta=0.05).train()
-    logged = lines(tmp_path, clock=True)
-    assert {
-        *("loss", "grad_norm", "learning_rate", "epoch", "step", "step_time"),
-        *("reward", "reward_std", "rewards/ones/mean", "rewards/ones/std", "frac_reward_zero_std", "kl", "entropy"),
-        *("clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean", "completions/mean_length"),
-        *("network_evaluations", "network_evaluations_with_gradient"),
-    } <= set(logged[0])
-    # per step 8 sequences: 6 states sampled, 6 read by the reference, 2 with gradient
-    assert [line["network_evaluations"] for line in logged[:2]] == [8 * 14, 2 * 8 * 14]
-    assert [line["network_evaluations_with_gradient"] for line in logged[:2]] == [8 * 2, 2 * 8 * 2]
-    assert set(CLOCK) <= set(logged[0]) | set(logged[-1])
-
-
 def test_the_first_step_on_a_collection_has_ratio_one_and_no_clipping(tmp_path):
     trainer(tmp_path, max_steps=4, num_iterations=2, learning_rate=0.1).train()
     ratios = [line["ratio"] for line in lines(tmp_path) if "ratio" in line]
@@ -329,40 +247,6 @@ def test_gradient_checkpointing_gives_the_same_loss(tmp_path):
     assert made[0] == pytest.approx(made[1], abs=1e-5)
 
 
-def lora(**options):
-    peft = pytest.importorskip("peft")
-    return peft.LoraConfig(target_modules=["qkv", "out"], r=4, **options)
-
-
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_lora_trains_the_adapters_alone_with_the_adapters_off_as_reference(tmp_path, checkpointing):
-    settings = lora(lora_dropout=0.1)
-    run = trainer(
-        tmp_path, beta=0.05, peft_config=settings, learning_rate=0.05, gradient_checkpointing=checkpointing, max_steps=3
-    )
-    before = weights(run.model)
-    run.train()
-    changed = {name for name, weight in run.model.state_dict().items() if not torch.equal(weight, before[name])}
-    assert changed and all("lora_" in name for name in changed)
-    logged = lines(tmp_path)
-    assert logged[0]["kl"] == pytest.approx(0, abs=1e-5) and abs(logged[2]["kl"]) > 1e-4
-
-
-def test_adapters_are_saved_resumed_and_opened(tmp_path):
-    from sepo import load
-
-    options = {"beta": 0.05, "learning_rate": 0.05, "save_strategy": "steps", "save_steps": 2}
-    whole = trainer(tmp_path / "whole", peft_config=lora(), **options)
-    whole.train()
-    again = trainer(tmp_path / "whole", peft_config=lora(), **options)
-    again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
-    assert same(weights(again.model), weights(whole.model))
-    opened = load(tmp_path / "whole" / "checkpoint-4")
-    noise = torch.tensor([[4, 1, 4, 4, 2, 4]])
-    with torch.no_grad(), evaluating(opened.network), evaluating(whole.policy.network):
-        assert torch.allclose(opened.logits(noise, torch.ones(1)), whole.policy.logits(noise, torch.ones(1)), atol=1e-6)
-
-
 def test_training_again_begins_a_new_run(tmp_path):
     run = trainer(tmp_path, rows=clues(), max_steps=3, save_strategy="steps", save_steps=2)
     run.train()
@@ -371,14 +255,6 @@ def test_training_again_begins_a_new_run(tmp_path):
     assert not same(weights(run.model), first)
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 3]
     assert len(list((tmp_path / "earlier-000").iterdir())) > 1
-
-
-def test_the_settings_are_kept_in_the_folder(tmp_path):
-    from sepo.runs import read_config
-
-    trainer(tmp_path, beta=0.05, max_steps=1).train()
-    settings = read_config(RunFolder(tmp_path))
-    assert settings["beta"] == 0.05 and settings["num_generations"] == 4
 
 
 def test_rewards_of_none_alone_leave_the_weights(tmp_path):
