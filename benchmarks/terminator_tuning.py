@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -118,29 +119,26 @@ def sepo(
     to the most active, whose training is part of the cost; the reference is the generator, or with priced_to_sft that
     network. weight: designs are drawn with log p + weight (log p - log p_generator): at the optimum of a price to the
     generator that is a price of beta / (1 + weight), site by site, one training with several prices; of one to the SFT
-    it goes on with what SFT and reward have changed alike.
+    it goes on with what SFT and reward have changed alike. changes: of the other options of SEPOConfig.
     """
 
     if priced_to_sft and not sft:
         raise ValueError("priced_to_sft=True: the policy must begin there, too; set sft=True.")
-    if changes and weight:
-        raise ValueError(f"weight={weight}: only a policy without other options, {', '.join(changes)}, is kept.")
 
-    def train(bench: Bench, seed: int, folder: Path | None = None) -> Trained:
+    def train(bench: Bench, seed: int, folder: Path) -> Trained:
         start = bench.conditional() if sft else None
         reference = None
         if start is not None and not priced_to_sft:
             reference = Apart.of(bench.generator(), start.policy)
-        how = {"beta": beta, "num_iterations": USES, "start": start and start.policy, "reference": reference} | changes
-        made = fine_tuned(bench, seed, folder=folder, **how)
+        how = {"beta": beta, "num_iterations": USES, "reference": reference} | changes
+        made = fine_tuned(bench, seed, folder=folder, start=start and start.policy, **how)
         if start is None:
             return made
         return replace(made, evaluations=made.evaluations + start.evaluations, seconds=start.seconds)
 
     def method(bench: Bench, seed: int) -> Outcome:
-        if changes:
-            return train(bench, seed).outcome(bench, FirstHitting(STEPS), DESIGNS, seed)
         name = f"sepo_{beta:g}" + "_sft" * sft + "_priced_to_it" * priced_to_sft + "_no_doubt" * (bench.task.doubt == 0)
+        name += "".join("_" + re.sub(r"\W+", "_", f"{option} {value}") for option, value in changes.items())
         made = kept(bench, name, seed, lambda folder: train(bench, seed, folder))
         if not weight:
             return made.outcome(bench, FirstHitting(STEPS), DESIGNS, seed)

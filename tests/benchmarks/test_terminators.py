@@ -99,7 +99,19 @@ def test_metrics_of_a_cell_are_measured_again_when_other_networks_judge(
     assert len(asked) == 2
 
 
-def test_a_weight_is_for_policies_that_are_kept(methods: ModuleType) -> None:
+def test_policies_of_different_options_are_kept_apart_and_weights_share_one(bench: Any, monkeypatch: Any) -> None:
     tuning = importlib.import_module("terminator_tuning")
-    with pytest.raises(ValueError, match=r"weight=1\.0"):
-        tuning.sepo(0.1, weight=1.0, num_iterations=1)
+    names: list[str] = []
+
+    class Known(Exception):
+        pass
+
+    def kept(bench: Any, name: str, seed: int, train: Any) -> Any:
+        names.append(name)
+        raise Known
+
+    monkeypatch.setattr(tuning, "kept", kept)
+    for options in ({}, {"weight": 2.0}, {"sft": True}, {"states": None}, {"reading": "merged"}, {"num_iterations": 1}):
+        with pytest.raises(Known):
+            tuning.sepo(0.1, **options)(bench, 0)
+    assert names[0] == names[1] and len(set(names)) == len(names) - 1
