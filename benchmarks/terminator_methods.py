@@ -115,6 +115,7 @@ METHODS: dict[str, Method] = {
     "sepo 0.1, all states, w = 1": sepo(0.1, states=None, weight=1.0),
     "sepo 0.1, all states, w = 2": sepo(0.1, states=None, weight=2.0),
     "sepo 0.1, all states, w = 4": sepo(0.1, states=None, weight=4.0),
+    "sepo 0.1, all states, w = 8": sepo(0.1, states=None, weight=8.0),
     "sepo 0.03, flow": sepo(0.03, sampler=PredictorCorrector(STEPS // 2, 1)),
     "drakes 0.3": partial(drakes, 0.3),
     "sepo 0.3": sepo(0.3),
