@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from sepo.diffusion.views import Reading, Views
 from sepo.objectives import SEPO, Credit, EntropyBonus, NextSite, PathKL, PPOClip, ScoreClip, Total
+from sepo.objectives.levels import path, step
+from sepo.objectives.neighbours import SNIS
 
 
 def views(weight: torch.Tensor) -> Views:
@@ -27,6 +31,31 @@ def test_the_value_is_the_mean_over_sequences_of_weighted_sums() -> None:
     reading = Reading(new)
     loss = SEPO().loss(reading, reading, None, Credit.of(torch.tensor([1.0, -2.0])), views(weight))
     assert loss.value.item() == pytest.approx(((1 * 1 + 2 * 2) - 2 * (3 * 3)) / 2)
+
+
+def test_a_step_has_one_ratio_for_all_that_it_reveals() -> None:
+    """Two sites at 1.2 are a step at 1.44: within the clip apart, outside it together. Advantages are of states."""
+    log_ratio = torch.tensor([[[1.2, 1.2], [1.2, 1.0]]]).log()
+    weight, old = torch.tensor([[[1.0, 1.0], [4.0, 0.0]]]), torch.tensor([[[-1.0, -2.0], [-3.0, 0.0]]])
+    credit = Credit(torch.tensor([[1.0, -2.0]]), torch.ones(1), torch.zeros(1))
+    new, log_prob = Reading(old + log_ratio), old + log_ratio
+
+    def value(**options: Any) -> float:
+        return float(SEPO(NextSite(), **options).loss(new, Reading(old), None, credit, views(weight)).value)
+
+    last = 4 * 2 * 1.2
+    apart = -1.2 * (log_prob[0, 0, 0] + log_prob[0, 0, 1]) + last * log_prob[0, 1, 0]
+    together = -1.3 * (log_prob[0, 0, 0] + log_prob[0, 0, 1]) + last * log_prob[0, 1, 0]
+    assert value(weight=ScoreClip(0.3)) == pytest.approx(float(apart))
+    assert value(weight=ScoreClip(0.3), level=step) == pytest.approx(float(together))
+    assert value(weight=PPOClip(0.3), level=step) == pytest.approx(-1.3 + last)
+
+
+def test_levels_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"level=path: .*choose token or step"):
+        SEPO(level=path)
+    with pytest.raises(ValueError, match=r"SNIS weighs neighbours of one site, but level=step"):
+        SEPO(neighbours=SNIS(2), level=step)
 
 
 def test_clip_metrics_count_the_terms_that_the_clip_changes() -> None:

@@ -20,6 +20,7 @@ from sepo.objectives import (
     Unclipped,
 )
 from sepo.objectives.advantages import batch, group, leave_one_out, mean, none, unit
+from sepo.objectives.levels import step
 from sepo.samplers import Ancestral, FirstHitting, TauLeaping
 from sepo.training import PretrainConfig
 from sepo.training.building import build_advantage, build_objective, build_sampler
@@ -53,6 +54,7 @@ def test_strings_choose_the_sampler(tmp_path, options, made):
         ({"reading": "fresh_masks", "states": 3}, SEPO(FreshMasks(3))),
         ({"weight": "ppo", "epsilon": 0.1, "epsilon_high": 0.3}, SEPO(NextSite(2), PPOClip(0.1, 0.3))),
         ({"weight": "unclipped"}, SEPO(NextSite(2), Unclipped())),
+        ({"importance_sampling_level": "step"}, SEPO(NextSite(2), ScoreClip(), level=step)),
         ({"delta": 2.0}, SEPO(NextSite(2), ScoreClip(0.2, None, 2.0))),
         ({"path_kl_coef": 0.1}, Total(SEPO(NextSite(2)), ((0.1, PathKL()),))),
         (
@@ -84,6 +86,7 @@ def test_scale_rewards_may_be_a_truth_value_as_in_trl(tmp_path):
         ),
         ("reading", "next-site", "next_site, all_sites, fresh_masks"),
         ("weight", "grpo", "score, ppo, unclipped"),
+        ("importance_sampling_level", "sequence", "token, step"),
         ("baseline", "median", "mean, leave_one_out, none"),
         ("scale_rewards", "std", "group, batch, none"),
         ("non_finite_rewards", "zero", "'raise' or 'none'"),

@@ -24,6 +24,7 @@ from sepo.diffusion.views import Reading, Views
 from sepo.objectives.algorithm import Paper
 from sepo.objectives.base import Loss, Objective, per_sequence
 from sepo.objectives.credit import Credit
+from sepo.objectives.levels import Level, step, token
 from sepo.objectives.neighbours import LocalSoftmax, Neighbours
 from sepo.objectives.readings import NextSite, Where
 from sepo.objectives.surrogate import Surrogate, ratio_metrics
@@ -35,7 +36,8 @@ from sepo.ops import Chance
 class SEPO(Objective):
     """reading: where the score is read; weight: how the ratio to the old policy enters (paper: ScoreClip).
 
-    neighbours: how q(y) is found; only with the closed form is the ratio's own gradient (PPOClip) defined.
+    neighbours: how q(y) is found; only with the closed form are the ratio's own gradient (PPOClip) and the level step
+    defined. level: token, a ratio for each site, as published; step, one for all that a state reveals together.
     """
 
     paper: ClassVar[Paper] = Paper("Fine-Tuning Discrete Diffusion Models with Policy Gradient Methods", "2502.01384")
@@ -43,8 +45,19 @@ class SEPO(Objective):
     reading: Where = field(default_factory=NextSite)
     weight: Weight = field(default_factory=ScoreClip)
     neighbours: Neighbours = field(default_factory=LocalSoftmax)
+    level: Level = token
 
     def __post_init__(self) -> None:
+        if self.level not in (token, step):
+            raise ValueError(
+                f"level={self.level.__name__}: advantages belong to states, over which the ratios of other levels add "
+                "up; choose token or step."
+            )
+        if self.level is step and not self._closed_form:
+            raise ValueError(
+                f"{type(self.neighbours).__name__} weighs neighbours of one site, but level=step takes the sites of a "
+                "state together; choose neighbours=LocalSoftmax() or level=token."
+            )
         if not (self._closed_form or isinstance(self.weight, ScoreClip)):
             raise ValueError(
                 f"{type(self.neighbours).__name__} weighs neighbours of a score, which goes with ScoreClip, but the "
@@ -75,7 +88,7 @@ class SEPO(Objective):
 
     def loss(self, new: Reading, old: Reading, reference: Reading | None, credit: Credit, views: Views) -> Loss:
         if self._closed_form:
-            return Surrogate(self.reading, self.weight).loss(new, old, reference, credit, views)
+            return Surrogate(self.reading, self.weight, self.level).loss(new, old, reference, credit, views)
         assert new.log_law is not None
         log_ratio = new.log_prob - old.log_prob
         advantage = credit.per_site.to(log_ratio.dtype)

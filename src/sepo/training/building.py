@@ -13,6 +13,7 @@ from sepo.objectives.algorithm import Algorithm
 from sepo.objectives.algorithms import ALGORITHMS
 from sepo.objectives.base import Penalty
 from sepo.objectives.baselines import StateRegression
+from sepo.objectives.levels import step, token
 from sepo.objectives.neighbours import NEIGHBOURS, SNIS, Neighbours
 from sepo.objectives.readings import AllSites, NextSite, Transitions
 from sepo.objectives.weights import WEIGHTS, Reinforce, Weight
@@ -22,7 +23,8 @@ from sepo.training.elites import Replay
 from sepo.training.reading_names import chosen, reading_named
 
 OF_SEPO = (
-    *("reading", "states", "weight", "epsilon", "epsilon_high", "delta", "neighbours", "snis_draws"),
+    *("reading", "states", "weight", "importance_sampling_level", "epsilon", "epsilon_high", "delta"),
+    *("neighbours", "snis_draws"),
     *("baseline", "state_baseline", "scale_rewards"),
     "use_critic",
 )
@@ -46,6 +48,7 @@ class Options(Protocol):
     reading: str | None
     states: int | None
     weight: str
+    importance_sampling_level: str
     epsilon: float
     epsilon_high: float | None
     delta: float | None
@@ -278,4 +281,5 @@ def _sepo(config: Options, process: Process | None, sampler: Sampler | None) -> 
     of_neighbours = chosen("neighbours", config.neighbours, NEIGHBOURS)
     neighbours: Neighbours = of_neighbours(config.snis_draws) if of_neighbours is SNIS else of_neighbours()
     reading = reading_named(config.reading, config.states, process, sampler or build_sampler(config, process))
-    return SEPO(reading, weight, neighbours)
+    level = chosen("importance_sampling_level", config.importance_sampling_level, {"token": token, "step": step})
+    return SEPO(reading, weight, neighbours, level)

@@ -50,6 +50,7 @@ class SEPOConfig(TrainingArguments):
         neighbours: how SEPO weighs the neighbours of a score: local_softmax, uniform or snis.
         snis_draws: candidates per site of snis.
         weight: how the ratio to the old policy enters: score (SEPO), ppo or unclipped.
+        importance_sampling_level: a ratio for each token (as published), or for what each step reveals together.
         epsilon: clip range below 1, and above if epsilon_high is None.
         epsilon_high: clip range above 1.
         delta: upper cap of the ratio; None: none.
@@ -111,6 +112,7 @@ class SEPOConfig(TrainingArguments):
     reading: str | None = None
     states: int | None = 16
     weight: str = "score"
+    importance_sampling_level: str = "token"
     epsilon: float = 0.2
     epsilon_high: float | None = None
     delta: float | None = None

@@ -38,7 +38,8 @@ NO_MATTER = (
 OVERRULED = {
     "sampler": ("sampler", "sampler_kwargs", "sampling_steps"),
     "objective": (
-        *("reading", "states", "weight", "epsilon", "epsilon_high", "delta", "neighbours", "snis_draws"),
+        *("reading", "states", "weight", "importance_sampling_level", "epsilon", "epsilon_high", "delta"),
+        *("neighbours", "snis_draws"),
         *("path_kl_coef", "entropy_coef"),
     ),
     "advantage": ("baseline", "state_baseline", "scale_rewards"),
