@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,6 +70,9 @@ def trusting(method: Method, bench: Bench, seed: int) -> Outcome:
     return method(bench.without_doubt(), seed)
 
 
+PER_STEP: dict[str, Any] = {"importance_sampling_level": "step", "weight": "ppo"}
+"""The ratio and the clip of the trajectory policy gradient, in SEPO."""
+
 METHODS: dict[str, Method] = {
     "pretrained": pretrained,
     "sepo 0.03": sepo(0.03),
@@ -79,16 +83,16 @@ METHODS: dict[str, Method] = {
     "best of 8": partial(guided, lambda bench: BestOfN(FirstHitting(STEPS), bench.reward, 8)),
     "sepo 0.1": sepo(0.1),
     "sepo 0": sepo(0.0),
-    "sepo 0.1, w = 1": sepo(0.1, weight=1.0),
-    "sepo 0.1, w = 2": sepo(0.1, weight=2.0),
-    "sepo 0.1, w = 4": sepo(0.1, weight=4.0),
+    "sepo 0.1, w = 1": sepo(0.1, w=1.0),
+    "sepo 0.1, w = 2": sepo(0.1, w=2.0),
+    "sepo 0.1, w = 4": sepo(0.1, w=4.0),
     "sepo 0.1, sft": sepo(0.1, sft=True),
-    "sepo 0.1, sft, w = 1": sepo(0.1, sft=True, weight=1.0),
-    "sepo 0.1, sft, w = 2": sepo(0.1, sft=True, weight=2.0),
+    "sepo 0.1, sft, w = 1": sepo(0.1, sft=True, w=1.0),
+    "sepo 0.1, sft, w = 2": sepo(0.1, sft=True, w=2.0),
     "sepo 0.1, priced to sft": sepo(0.1, sft=True, priced_to_sft=True),
-    "sepo 0.1, priced to sft, w = 1": sepo(0.1, sft=True, priced_to_sft=True, weight=1.0),
-    "sepo 0.1, priced to sft, w = 2": sepo(0.1, sft=True, priced_to_sft=True, weight=2.0),
-    "sepo 0.1, priced to sft, w = 4": sepo(0.1, sft=True, priced_to_sft=True, weight=4.0),
+    "sepo 0.1, priced to sft, w = 1": sepo(0.1, sft=True, priced_to_sft=True, w=1.0),
+    "sepo 0.1, priced to sft, w = 2": sepo(0.1, sft=True, priced_to_sft=True, w=2.0),
+    "sepo 0.1, priced to sft, w = 4": sepo(0.1, sft=True, priced_to_sft=True, w=4.0),
     "sepo 0.01": sepo(0.01),
     "genetic": evolved,
     "drakes 0.03": partial(drakes, 0.03),
@@ -104,18 +108,21 @@ METHODS: dict[str, Method] = {
     "sepo 0.03, one use": sepo(0.03, num_iterations=1),
     "sepo 0, all states": sepo(0.0, states=None),
     "sepo 0.03, all states": sepo(0.03, states=None),
-    "sepo 0.03, all states, w = 1": sepo(0.03, states=None, weight=1.0),
-    "sepo 0.03, all states, w = 2": sepo(0.03, states=None, weight=2.0),
+    "sepo 0.03, all states, w = 1": sepo(0.03, states=None, w=1.0),
+    "sepo 0.03, all states, w = 2": sepo(0.03, states=None, w=2.0),
+    "sepo 0.03, all states, per step": sepo(0.03, states=None, **PER_STEP),
+    "sepo 0.03, all states, per step, w = 1": sepo(0.03, 1.0, states=None, **PER_STEP),
+    "sepo 0.03, all states, per step, w = 2": sepo(0.03, 2.0, states=None, **PER_STEP),
     "sepo 0.03, priced to sft, all states": sepo(0.03, sft=True, priced_to_sft=True, states=None),
     "sepo 0.03, priced to sft, all states, w = 1": sepo(0.03, 1.0, sft=True, priced_to_sft=True, states=None),
     "sepo 0.03, priced to sft, all states, w = 2": sepo(0.03, 2.0, sft=True, priced_to_sft=True, states=None),
     "sepo 0.03, merged": sepo(0.03, reading="merged"),
     "sepo 0.03, merged, w = 1": sepo(0.03, 1.0, reading="merged"),
     "sepo 0.1, all states": sepo(0.1, states=None),
-    "sepo 0.1, all states, w = 1": sepo(0.1, states=None, weight=1.0),
-    "sepo 0.1, all states, w = 2": sepo(0.1, states=None, weight=2.0),
-    "sepo 0.1, all states, w = 4": sepo(0.1, states=None, weight=4.0),
-    "sepo 0.1, all states, w = 8": sepo(0.1, states=None, weight=8.0),
+    "sepo 0.1, all states, w = 1": sepo(0.1, states=None, w=1.0),
+    "sepo 0.1, all states, w = 2": sepo(0.1, states=None, w=2.0),
+    "sepo 0.1, all states, w = 4": sepo(0.1, states=None, w=4.0),
+    "sepo 0.1, all states, w = 8": sepo(0.1, states=None, w=8.0),
     "sepo 0.03, flow": sepo(0.03, sampler=PredictorCorrector(STEPS // 2, 1)),
     "drakes 0.3": partial(drakes, 0.3),
     "sepo 0.3": sepo(0.3),

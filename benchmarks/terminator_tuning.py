@@ -113,12 +113,12 @@ def kept(bench: Bench, name: str, seed: int, train: Callable[[Path], Trained]) -
 
 
 def sepo(
-    beta: float, weight: float = 0.0, sft: bool = False, priced_to_sft: bool = False, **changes: Any
+    beta: float, w: float = 0.0, sft: bool = False, priced_to_sft: bool = False, **changes: Any
 ) -> Callable[[Bench, int], Outcome]:
     """sft: the policy begins at the network that classifier-free guidance is conditioned by, the generator fine-tuned
     to the most active, whose training is part of the cost; the reference is the generator, or with priced_to_sft that
-    network. weight: designs are drawn with log p + weight (log p - log p_generator): at the optimum of a price to the
-    generator that is a price of beta / (1 + weight), site by site, one training with several prices; of one to the SFT
+    network. w: designs are drawn with log p + w (log p - log p_generator): at the optimum of a price to the generator
+    that is a price of beta / (1 + w), site by site, one training with several prices; of one to the SFT
     it goes on with what SFT and reward have changed alike. changes: of the other options of SEPOConfig.
     """
 
@@ -140,9 +140,9 @@ def sepo(
         name = f"sepo_{beta:g}" + "_sft" * sft + "_priced_to_it" * priced_to_sft + "_no_doubt" * (bench.task.doubt == 0)
         name += "".join("_" + re.sub(r"\W+", "_", f"{option} {value}") for option, value in changes.items())
         made = kept(bench, name, seed, lambda folder: train(bench, seed, folder))
-        if not weight:
+        if not w:
             return made.outcome(bench, FirstHitting(STEPS), DESIGNS, seed)
-        return made.outcome(bench, ClassifierFree(Ancestral(STEPS), weight, bench.generator()), GUIDED, seed)
+        return made.outcome(bench, ClassifierFree(Ancestral(STEPS), w, bench.generator()), GUIDED, seed)
 
     return method
 

@@ -111,7 +111,7 @@ def test_policies_of_different_options_are_kept_apart_and_weights_share_one(benc
         raise Known
 
     monkeypatch.setattr(tuning, "kept", kept)
-    for options in ({}, {"weight": 2.0}, {"sft": True}, {"states": None}, {"reading": "merged"}, {"num_iterations": 1}):
+    for options in ({}, {"w": 2.0}, {"sft": True}, {"states": None}, {"reading": "merged"}, {"num_iterations": 1}):
         with pytest.raises(Known):
             tuning.sepo(0.1, **options)(bench, 0)
     assert names[0] == names[1] and len(set(names)) == len(names) - 1
