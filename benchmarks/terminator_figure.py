@@ -23,12 +23,21 @@ PRICED = {
     "SEPO": (re.compile(r"sepo ([\d.]+)"), "#1b6ca8"),
     "SEPO, one training": (re.compile(r"sepo ([\d.]+)(?:, w = ([\d.]+))?"), "#2a9d8f"),
     "classifier-free guidance": (re.compile(r"classifier-free guidance(?:, w = (\d+))?"), "#b08900"),
+    "SEPO .1, all states": (re.compile(r"sepo (0\.1), all states(?:, w = ([\d.]+))?"), "#111111"),
+    "SEPO .03, all states, per step": (re.compile(r"sepo (0\.03), all states, per step(?:, w = ([\d.]+))?"), "#6a994e"),
     "SEPO after SFT": (re.compile(r"sepo ([\d.]+), sft(?:, w = ([\d.]+))?"), "#7b4ea3"),
     "SEPO after SFT, priced to it": (re.compile(r"sepo ([\d.]+), priced to sft(?:, w = ([\d.]+))?"), "#d1495b"),
+    "SEPO .03 after SFT, priced to it, all states": (
+        re.compile(r"sepo (0\.03), priced to sft, all states(?:, w = ([\d.]+))?"),
+        "#f4845f",
+    ),
 }
-"""Methods that were run at several prices, by the names of their rows, and their colours. The one training is that
-which has rows with a weight."""
-UNNAMED = {"classifier-free guidance": "w = 3", "sft": "w = 0", "priced to sft": "w = 0"}
+"""Methods that were run at several prices, by the names of their rows, and their colours. "SEPO, one training" is
+the price that has rows with a weight."""
+UNNAMED = {
+    "classifier-free guidance": "w = 3",
+    **dict.fromkeys(("sft", "priced to sft", "all states", "per step"), "w = 0"),
+}
 """Weights of rows that do not name theirs."""
 OTHERS = "#555555"
 AGAINST = {

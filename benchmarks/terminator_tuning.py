@@ -118,8 +118,9 @@ def sepo(
     """sft: the policy begins at the network that classifier-free guidance is conditioned by, the generator fine-tuned
     to the most active, whose training is part of the cost; the reference is the generator, or with priced_to_sft that
     network. w: designs are drawn with log p + w (log p - log p_generator): at the optimum of a price to the generator
-    that is a price of beta / (1 + w), site by site, one training with several prices; of one to the SFT
-    it goes on with what SFT and reward have changed alike. changes: of the other options of SEPOConfig.
+    that is a price of beta / (1 + w), site by site, one training with several prices; of one to the SFT it goes on with
+    what SFT and reward have changed alike. changes: other options of SEPOConfig, or a sampler; each set of them, in
+    this order, has a policy of its own.
     """
 
     if priced_to_sft and not sft:

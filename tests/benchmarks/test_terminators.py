@@ -1,4 +1,4 @@
-"""Classifier-free guidance in the benchmark of terminators: what its condition learns from, and what it costs."""
+"""The benchmark of terminators: what guidance is conditioned by, and what is kept, trained and measured again."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_metrics_of_a_cell_are_measured_again_when_other_networks_judge(
     assert len(asked) == 2
 
 
-def test_policies_of_different_options_are_kept_apart_and_weights_share_one(bench: Any, monkeypatch: Any) -> None:
+def test_each_set_of_options_keeps_a_policy_that_weights_share(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     tuning = importlib.import_module("terminator_tuning")
     names: list[str] = []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sepo.cli.design_options import Design
 
 COLUMNS = ("--sequence", "seq", "--activity", "act", "--second", "second", "--group", "chrom")
-SMALL = (
+QUICK = (
     *("--num", "8", "--epochs", "2", "--members", "2", "--hidden_size", "8", "--output", "out"),
     *("--pretrain.max_steps", "4", "--pretrain.per_device_train_batch_size", "32", "--pretrain.use_cpu", "true"),
     *("--pretrain.logging_steps", "1"),
@@ -16,7 +16,7 @@ SFT = ("--sft", "0.5", "--sft_kwargs.max_steps", "4", "--sft_kwargs.use_cpu", "t
 
 
 def small(table: str, **changed) -> Design:
-    """SMALL and COLUMNS, in Python."""
+    """QUICK and COLUMNS, in Python."""
     shared = {"max_steps": 4, "use_cpu": True, "logging_steps": 1}
     options = {
         **{"sequence": "seq", "activity": "act", "second": "second", "group": "chrom", "output": "out"},

@@ -17,12 +17,12 @@ from sepo.cli.design_training import task_of
 from sepo.cli.oracles import fit_oracles, marks_of
 from sepo.models import save_pretrained
 from sepo.oracles import read_measurements
-from tests.cli.designing import COLUMNS, SMALL
+from tests.cli.designing import COLUMNS, QUICK
 from tests.oracles.tables import LENGTH
 
 
 def test_designs_are_made_ranked_and_described(table, capsys):
-    assert main(["design", table, *COLUMNS, *SMALL]) == 0
+    assert main(["design", table, *COLUMNS, *QUICK]) == 0
     with open("out/designs.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 8 and len({row["sequence"] for row in rows}) == 8
@@ -120,7 +120,7 @@ def test_a_function_whose_source_is_not_found_is_told_of(table, monkeypatch, cap
 def test_every_oracle_can_be_ones_own(table, capsys):
     Path("mine.py").write_text(ORACLES)
     mine = ["--reward_oracle", f"{sys.executable} mine.py {{fasta}}", "--judge_oracle", "mine.py:judge"]
-    words = [*SMALL, "--sequence", "seq", "--activity", "act", "--group", "chrom", *mine]
+    words = [*QUICK, "--sequence", "seq", "--activity", "act", "--group", "chrom", *mine]
     assert main(["design", table, *words]) == 0
     with open("out/designs.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -139,8 +139,8 @@ def test_every_oracle_can_be_ones_own(table, capsys):
 
 
 def test_a_generator_of_ones_own_is_taken(table, capsys):
-    assert main(["design", table, *COLUMNS, *SMALL]) == 0
-    words = [*SMALL, "--generator", "out/generator", "--output", "other"]
+    assert main(["design", table, *COLUMNS, *QUICK]) == 0
+    words = [*QUICK, "--generator", "out/generator", "--output", "other"]
     assert main(["design", table, *COLUMNS, *words]) == 0
     assert not Path("other/generator").exists() and Path("other/designs.csv").is_file()
 
@@ -176,6 +176,6 @@ def test_several_processes_are_refused(table, monkeypatch, capsys):
 
 
 def test_too_few_for_sft_are_told_before_anything_is_fitted(table, capsys):
-    assert main(["design", table, *COLUMNS, *SMALL, "--sft", "0.05"]) == 1
+    assert main(["design", table, *COLUMNS, *QUICK, "--sft", "0.05"]) == 1
     assert "and 10 are the least that say" in " ".join(capsys.readouterr().err.split())
     assert not Path("out").exists()

@@ -21,16 +21,16 @@ from sepo.cli.design_training import finetuned, pretrained, pretraining_steps, t
 from sepo.cli.oracles import fit_oracles, split_of
 from sepo.oracles import read_measurements
 from sepo.runs import RunFolder, read_metrics
-from tests.cli.designing import COLUMNS, SFT, SMALL, small
+from tests.cli.designing import COLUMNS, QUICK, SFT, small
 from tests.oracles.tables import write_table
 
 
 def test_what_is_complete_is_kept_and_the_rest_is_made_again(table, capsys):
-    assert main(["design", table, *COLUMNS, *SMALL]) == 0
+    assert main(["design", table, *COLUMNS, *QUICK]) == 0
     made = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*.safetensors")}
-    assert main(["design", table, *COLUMNS, *SMALL]) == 0
+    assert main(["design", table, *COLUMNS, *QUICK]) == 0
     assert made == {path: path.stat().st_mtime_ns for path in Path("out").rglob("*.safetensors")}
-    assert main(["design", table, *COLUMNS, *SMALL, "--finetune.beta", "0.5"]) == 0
+    assert main(["design", table, *COLUMNS, *QUICK, "--finetune.beta", "0.5"]) == 0
     changed = {path.parts[1] for path, before in made.items() if path.stat().st_mtime_ns != before}
     assert changed == {"tuned"}
 
@@ -45,7 +45,7 @@ def test_sft_comes_between_and_the_price_is_paid_to_the_generator(table, monkeyp
         return trainer
 
     monkeypatch.setattr(finetune, "trainer_for", watched)
-    assert main(["design", table, *COLUMNS, *SMALL, *SFT, "--finetune.learning_rate", "0"]) == 0
+    assert main(["design", table, *COLUMNS, *QUICK, *SFT, "--finetune.learning_rate", "0"]) == 0
     start, reference = begun[0]
     generator, sft = (load(f"out/{each}").network.state_dict() for each in ("generator", "sft"))
     assert all(torch.equal(start[name], sft[name]) for name in sft)
@@ -61,7 +61,7 @@ def test_sft_comes_between_and_the_price_is_paid_to_the_generator(table, monkeyp
     assert len(rows) == len(known) // 2
     assert min(worth[tuple(row)] for row in rows) >= known.activity.median()
     made = Path("out/sft/model.safetensors").stat().st_mtime_ns
-    assert main(["design", table, *COLUMNS, *SMALL, *SFT, "--finetune.learning_rate", "0"]) == 0
+    assert main(["design", table, *COLUMNS, *QUICK, *SFT, "--finetune.learning_rate", "0"]) == 0
     assert Path("out/sft/model.safetensors").stat().st_mtime_ns == made and len(begun) == 1
 
 
@@ -132,10 +132,10 @@ class StopAfter(TrainerCallback):
 
 
 def test_another_column_or_table_is_learned_anew(table, capsys):
-    assert main(["design", table, *COLUMNS, *SMALL]) == 0
+    assert main(["design", table, *COLUMNS, *QUICK]) == 0
     before = Path("out/oracles/reward/quality.json").read_text()
     swapped = ("--sequence", "seq", "--activity", "second", "--second", "act", "--group", "chrom")
-    assert main(["design", table, *swapped, *SMALL]) == 0
+    assert main(["design", table, *swapped, *QUICK]) == 0
     assert Path("out/oracles/reward/quality.json").read_text() != before
 
 

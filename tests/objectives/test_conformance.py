@@ -14,6 +14,7 @@ from sepo.diffusion.rollout import MaskedPath
 from sepo.diffusion.views import Reading, Views
 from sepo.evaluation.worlds import ideal_uniform, markov_chain, random_table, tabular
 from sepo.objectives import SEPO, Credit, EntropyBonus, Loss, Objective, PathKL, Total
+from sepo.objectives.levels import step
 from sepo.objectives.readings import READINGS
 from sepo.objectives.weights import WEIGHTS
 from sepo.ops import Chance
@@ -32,7 +33,12 @@ def objectives() -> dict[str, Objective]:
         for how, weight in WEIGHTS.items()
         for states in (2, 3)
     }
-    return plain | {f"{name}-penalised": Total(each, PENALTIES) for name, each in plain.items() if name.endswith("2")}
+    plain |= {
+        f"{name}-step": SEPO(each.reading, each.weight, level=step)
+        for name, each in plain.items()
+        if each.reading.of_steps and name.endswith("2")
+    }
+    return plain | {f"{name}-penalised": Total(each, PENALTIES) for name, each in plain.items() if "-2" in name}
 
 
 def over(table: dict[str, Objective]) -> pytest.MarkDecorator:

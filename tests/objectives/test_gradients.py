@@ -28,7 +28,8 @@ from sepo.evaluation.exact import (
 )
 from sepo.evaluation.worlds import Law, World, count, markov_chain, parity, random_reward, random_table, tabular
 from sepo.objectives import SEPO, AllSites, Credit, FreshMasks, NextSite, Objective, PathKL, ScoreClip, Total
-from sepo.objectives.weights import WEIGHTS
+from sepo.objectives.levels import Level, step, token
+from sepo.objectives.weights import WEIGHTS, Unclipped
 from sepo.ops import Chance, divergence
 from tests.worlds import DEEP, SMALL, Written, denoisers
 
@@ -102,6 +103,25 @@ def test_every_weight_has_this_gradient_at_the_old_policy(weight: str) -> None:
     every, reward = Enumerated.of(policy, SMALL), random_reward(SMALL)
     estimate = -every.gradient(SEPO(NextSite(None), WEIGHTS[weight]()), every.per_path(reward), unused(every.paths))
     torch.testing.assert_close(estimate, exact_gradient(policy, expected_reward(policy, SMALL, reward)), **ROUNDING)
+
+
+@pytest.mark.parametrize("level", [token, step])
+def test_off_policy_only_the_ratio_of_the_whole_step_is_exact(level: Level) -> None:
+    """All sites in one step, drawn by another policy: the step's ratio makes up for it, a product of one for each site
+    does not."""
+    policy, other, reward = denoisers(SMALL)["noisy"], denoisers(SMALL)["arbitrary"], random_reward(SMALL)
+    path = all_paths(SMALL)[: len(SMALL.sequences)]
+    path = rated(other, replace(path, order=torch.zeros_like(path.order), times=path.times[:, :1]))
+    objective = SEPO(NextSite(None), Unclipped(), level=level)
+    views = objective.views(path, policy.process, unused(path))
+    new, law = objective.read(policy, views), path.log_prob.sum(1).exp()
+    credit = Credit.of(reward * law * len(path))
+    estimate = -exact_gradient(policy, objective.loss(new, rollout_reading(path, views), None, credit, views).value)
+    exact = exact_gradient(policy, reward @ path_log_prob(policy, path, at_once=4096).sum(1).exp())
+    if level is step:
+        torch.testing.assert_close(estimate, exact, **ROUNDING)
+    else:
+        assert relative_bias(estimate, exact) > 0.1
 
 
 @pytest.mark.parametrize("states", [1, 2, 3, 4])

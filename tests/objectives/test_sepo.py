@@ -8,7 +8,18 @@ import pytest
 import torch
 
 from sepo.diffusion.views import Reading, Views
-from sepo.objectives import SEPO, Credit, EntropyBonus, NextSite, PathKL, PPOClip, ScoreClip, Total
+from sepo.objectives import (
+    SEPO,
+    AllSites,
+    Credit,
+    EntropyBonus,
+    FreshMasks,
+    NextSite,
+    PathKL,
+    PPOClip,
+    ScoreClip,
+    Total,
+)
 from sepo.objectives.levels import path, step
 from sepo.objectives.neighbours import SNIS
 
@@ -36,26 +47,27 @@ def test_the_value_is_the_mean_over_sequences_of_weighted_sums() -> None:
 def test_a_step_has_one_ratio_for_all_that_it_reveals() -> None:
     """Two sites at 1.2 are a step at 1.44: within the clip apart, outside it together. Advantages are of states."""
     log_ratio = torch.tensor([[[1.2, 1.2], [1.2, 1.0]]]).log()
-    weight, old = torch.tensor([[[1.0, 1.0], [4.0, 0.0]]]), torch.tensor([[[-1.0, -2.0], [-3.0, 0.0]]])
+    weight, old = torch.tensor([[[4.0, 4.0], [1.0, 0.0]]]), torch.tensor([[[-1.0, -2.0], [-3.0, 0.0]]])
     credit = Credit(torch.tensor([[1.0, -2.0]]), torch.ones(1), torch.zeros(1))
     new, log_prob = Reading(old + log_ratio), old + log_ratio
 
     def value(**options: Any) -> float:
         return float(SEPO(NextSite(), **options).loss(new, Reading(old), None, credit, views(weight)).value)
 
-    last = 4 * 2 * 1.2
-    apart = -1.2 * (log_prob[0, 0, 0] + log_prob[0, 0, 1]) + last * log_prob[0, 1, 0]
-    together = -1.3 * (log_prob[0, 0, 0] + log_prob[0, 0, 1]) + last * log_prob[0, 1, 0]
-    assert value(weight=ScoreClip(0.3)) == pytest.approx(float(apart))
-    assert value(weight=ScoreClip(0.3), level=step) == pytest.approx(float(together))
-    assert value(weight=PPOClip(0.3), level=step) == pytest.approx(-1.3 + last)
+    first, last = 4 * (log_prob[0, 0, 0] + log_prob[0, 0, 1]), 2 * 1.2 * log_prob[0, 1, 0]
+    assert value(weight=ScoreClip(0.3)) == pytest.approx(float(-1.2 * first + last))
+    assert value(weight=ScoreClip(0.3), level=step) == pytest.approx(float(-1.3 * first + last))
+    assert value(weight=PPOClip(0.3), level=step) == pytest.approx(-4 * 1.3 + 2 * 1.2)
 
 
 def test_levels_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"level=path: .*choose token or step"):
+    with pytest.raises(ValueError, match=r"level=.*choose the function token or step"):
         SEPO(level=path)
-    with pytest.raises(ValueError, match=r"SNIS weighs neighbours of one site, but level=step"):
+    with pytest.raises(ValueError, match=r"SNIS weighs neighbours of one site, but the ratio per step"):
         SEPO(neighbours=SNIS(2), level=step)
+    for reading in (AllSites(), FreshMasks()):
+        with pytest.raises(ValueError, match=rf"{type(reading).__name__} rates sites that no step has decided"):
+            SEPO(reading, level=step)
 
 
 def test_clip_metrics_count_the_terms_that_the_clip_changes() -> None:

@@ -14,6 +14,15 @@ from sepo.rewards import RewardError
 from tests.rewards.two import score
 
 
+def test_an_async_reward_that_raises_names_the_function_and_keeps_the_cause():
+    async def broken(completions):
+        raise KeyError("missing")
+
+    with pytest.raises(RewardError, match="The reward 'broken' raised KeyError: 'missing'") as caught:
+        score(broken)
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
 def test_async_rewards_run_at_the_same_time_and_stay_in_their_columns():
     """Each waits for the other: in turn they would never end."""
     events = []

@@ -23,15 +23,6 @@ def test_a_reward_that_raises_names_the_function_and_keeps_the_cause():
     assert caught.value.reward == "broken" and "reward_retries" in str(caught.value)
 
 
-def test_an_async_reward_that_raises_names_the_function_and_keeps_the_cause():
-    async def broken(completions):
-        raise KeyError("missing")
-
-    with pytest.raises(RewardError, match="The reward 'broken' raised KeyError: 'missing'") as caught:
-        score(broken)
-    assert isinstance(caught.value.__cause__, KeyError)
-
-
 def test_an_exception_without_message_says_so():
     def broken(completions):
         raise RuntimeError

@@ -6,12 +6,7 @@ import pytest
 import torch
 
 from sepo.diffusion.denoiser import evaluating
-from tests.training.toys import (
-    lines,
-    same,
-    trainer,
-    weights,
-)
+from tests.training.toys import lines, same, trainer, weights
 
 
 def lora(**options):

@@ -27,6 +27,7 @@ from tests.training.toys import (
     text_policy,
     tokenizer,
     trainer,
+    twos,
     weights,
 )
 
@@ -152,13 +153,13 @@ def test_async_rewards_run_together(tmp_path):
 
 
 def test_a_list_of_rewards_has_weights(tmp_path):
-    trainer(tmp_path, reward=[ones, _two], reward_weights=[1.0, 0.25], max_steps=1).train()
+    trainer(tmp_path, reward=[ones, twos], reward_weights=[1.0, 0.25], max_steps=1).train()
     logged = lines(tmp_path)[0]
     assert logged["reward"] == pytest.approx(logged["rewards/ones/mean"] + 0.5)
 
 
 def test_the_number_of_weights_must_fit(tmp_path):
-    message = raised(ValueError, lambda: trainer(tmp_path, reward=[ones, _two], reward_weights=[1.0]))
+    message = raised(ValueError, lambda: trainer(tmp_path, reward=[ones, twos], reward_weights=[1.0]))
     assert "1 weights for 2 rewards" in message
 
 
@@ -280,10 +281,6 @@ def test_the_default_objects_are_those_of_the_paper(tmp_path):
     run = trainer(tmp_path)
     assert run.collector.sampler == FirstHitting() and run.objective.weight == ScoreClip(0.2)
     assert trainer(tmp_path, reading="fresh_masks").objective.reading == FreshMasks(2)
-
-
-def _two(completions, **columns):
-    return [2.0] * len(completions)
 
 
 def _length(completions, **columns):

@@ -9,12 +9,7 @@ from transformers import TrainerCallback
 from transformers.integrations import integration_utils
 
 from sepo.runs import RunFolder, completion_steps, read_completions
-from tests.training.toys import (
-    CLOCK,
-    clues,
-    lines,
-    trainer,
-)
+from tests.training.toys import CLOCK, clues, lines, trainer, twos
 
 
 @dataclass
@@ -36,11 +31,8 @@ class Recorder(TrainerCallback):
 
 
 def test_callbacks_see_and_steer_the_run(tmp_path):
-    def two(completions, **columns):
-        return [2.0] * len(completions)
-
     recorder = Recorder()
-    trainer(tmp_path, reward=two, callbacks=[recorder]).train()
+    trainer(tmp_path, reward=twos, callbacks=[recorder]).train()
     assert recorder.events == ["begin", "step 1", "reward 2", "step 2", "reward 2", "summary", "end"]
 
 

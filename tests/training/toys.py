@@ -104,6 +104,10 @@ def trainer(
     )
 
 
+def twos(completions: list[Any], **columns: Any) -> list[float]:
+    return [2.0] * len(completions)
+
+
 def clues(number: int = 4, length: int = LENGTH) -> list[dict[str, Any]]:
     """Rows with their first two tokens given, and a column for the reward."""
     free = [site > 1 for site in range(length)]

@@ -31,13 +31,17 @@ from sepo.objectives.surrogate import Surrogate, ratio_metrics
 from sepo.objectives.weights import ScoreClip, Weight
 from sepo.ops import Chance
 
+LEVELS: dict[str, Level] = {"token": token, "step": step}
+"""At which the ratio may be taken here."""
+
 
 @dataclass(frozen=True)
 class SEPO(Objective):
     """reading: where the score is read; weight: how the ratio to the old policy enters (paper: ScoreClip).
 
     neighbours: how q(y) is found; only with the closed form are the ratio's own gradient (PPOClip) and the level step
-    defined. level: token, a ratio for each site, as published; step, one for all that a state reveals together.
+    defined. level: token, a ratio r_i for each site, as published; step, one for the sites that a step decides
+    together, r = prod r_i, whose term is -A w(r) sum log p(x_i | z).
     """
 
     paper: ClassVar[Paper] = Paper("Fine-Tuning Discrete Diffusion Models with Policy Gradient Methods", "2502.01384")
@@ -48,20 +52,29 @@ class SEPO(Objective):
     level: Level = token
 
     def __post_init__(self) -> None:
-        if self.level not in (token, step):
-            raise ValueError(
-                f"level={self.level.__name__}: advantages belong to states, over which the ratios of other levels add "
-                "up; choose token or step."
-            )
-        if self.level is step and not self._closed_form:
-            raise ValueError(
-                f"{type(self.neighbours).__name__} weighs neighbours of one site, but level=step takes the sites of a "
-                "state together; choose neighbours=LocalSoftmax() or level=token."
-            )
+        self._require_level()
         if not (self._closed_form or isinstance(self.weight, ScoreClip)):
             raise ValueError(
                 f"{type(self.neighbours).__name__} weighs neighbours of a score, which goes with ScoreClip, but the "
                 f"weight is {type(self.weight).__name__}; choose neighbours=LocalSoftmax() or weight=ScoreClip()."
+            )
+
+    def _require_level(self) -> None:
+        if self.level not in LEVELS.values():
+            raise ValueError(
+                f"level={self.level!r}: other levels take one ratio for several states, whose advantages may differ; "
+                "choose the function token or step of sepo.objectives.levels."
+            )
+        if self.level is step and not self.reading.of_steps:
+            raise ValueError(
+                f"{type(self.reading).__name__} rates sites that no step has decided together, so that there is no "
+                "ratio per step; choose reading='next_site', 'merged' or 'transitions', or "
+                "importance_sampling_level='token'."
+            )
+        if self.level is step and not self._closed_form:
+            raise ValueError(
+                f"{type(self.neighbours).__name__} weighs neighbours of one site, but the ratio per step takes several "
+                "sites together; choose neighbours='local_softmax' or importance_sampling_level='token'."
             )
 
     @property

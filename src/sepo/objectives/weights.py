@@ -1,4 +1,4 @@
-r"""How the probability ratio r = p / p_old of a site weighs its term.
+r"""How the probability ratio r = p / p_old of a site, step or sequence weighs its term.
 
     ScoreClip   -w log p,  w = min(r A, clip(r, 1 - eps_low, 1 + eps_high) A) detached   SEPO, arXiv 2502.01384, Alg. 1
     PPOClip     -min(r A, clip(r, 1 - eps_low, 1 + eps_high) A), gradient through r      PPO, arXiv 1707.06347, eq. 7

@@ -13,9 +13,9 @@ from sepo.objectives.algorithm import Algorithm
 from sepo.objectives.algorithms import ALGORITHMS
 from sepo.objectives.base import Penalty
 from sepo.objectives.baselines import StateRegression
-from sepo.objectives.levels import step, token
 from sepo.objectives.neighbours import NEIGHBOURS, SNIS, Neighbours
 from sepo.objectives.readings import AllSites, NextSite, Transitions
+from sepo.objectives.sepo import LEVELS
 from sepo.objectives.weights import WEIGHTS, Reinforce, Weight
 from sepo.samplers import Sampler, require_density, sampler_named
 from sepo.training.crediting import ByCritic
@@ -281,5 +281,5 @@ def _sepo(config: Options, process: Process | None, sampler: Sampler | None) -> 
     of_neighbours = chosen("neighbours", config.neighbours, NEIGHBOURS)
     neighbours: Neighbours = of_neighbours(config.snis_draws) if of_neighbours is SNIS else of_neighbours()
     reading = reading_named(config.reading, config.states, process, sampler or build_sampler(config, process))
-    level = chosen("importance_sampling_level", config.importance_sampling_level, {"token": token, "step": step})
+    level = chosen("importance_sampling_level", config.importance_sampling_level, LEVELS)
     return SEPO(reading, weight, neighbours, level)

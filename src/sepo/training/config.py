@@ -34,8 +34,8 @@ class SEPOConfig(TrainingArguments):
         num_iterations: times each collection is used (mu in GRPO).
         steps_per_generation: micro-batches per collection and process; None: gradient_accumulation_steps.
         max_completion_length: free sites behind a text prompt.
-        algorithm: sepo, or another published method by its name, such as espo; the options reading, states, weight,
-            epsilon, epsilon_high, delta, neighbours, baseline and scale_rewards are then its own.
+        algorithm: sepo, or another published method by its name, such as espo; the options of SEPO below, from
+            reading to delta and from baseline to use_critic, are then its own.
         algorithm_kwargs: options of that method, as {"epsilon": 0.1}.
         sampler: first_hitting, left_to_right, ancestral, tau_leaping, predictor_corrector, remdm or gibbs; None: what
             the algorithm asks for, else first_hitting for masks and ancestral for other processes.
@@ -50,7 +50,8 @@ class SEPOConfig(TrainingArguments):
         neighbours: how SEPO weighs the neighbours of a score: local_softmax, uniform or snis.
         snis_draws: candidates per site of snis.
         weight: how the ratio to the old policy enters: score (SEPO), ppo or unclipped.
-        importance_sampling_level: a ratio for each token (as published), or for what each step reveals together.
+        importance_sampling_level: token: a ratio for each site, as published; step: one for all sites that a step
+            decides together (the same where a step fills one site, as by default).
         epsilon: clip range below 1, and above if epsilon_high is None.
         epsilon_high: clip range above 1.
         delta: upper cap of the ratio; None: none.

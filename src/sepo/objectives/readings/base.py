@@ -21,6 +21,8 @@ class Where(ABC):
 
     reads_rollout: ClassVar[bool] = False
     """Whether the rollout's own log-probabilities are the old policy's reading of these views."""
+    of_steps: ClassVar[bool] = False
+    """Whether the sites that a view rates are those that the path decided together, in one step or segment."""
 
     @property
     def partial(self) -> bool:

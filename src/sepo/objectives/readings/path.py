@@ -25,6 +25,7 @@ class NextSite(Where):
 
     states: int | None = 16
     reads_rollout = True
+    of_steps = True
 
     def __post_init__(self) -> None:
         check_states(self.states)
@@ -72,6 +73,7 @@ class Merged(Where):
 
     segments: int | None = 8
     size: int = 1
+    of_steps = True
 
     def __post_init__(self) -> None:
         check_states(self.segments)

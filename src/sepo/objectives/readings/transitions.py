@@ -30,6 +30,7 @@ class Transitions(Where):
     kernel: Kernel
     states: int | None = 16
     reads_rollout = True
+    of_steps = True
 
     def __post_init__(self) -> None:
         check_states(self.states)
