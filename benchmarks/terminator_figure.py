@@ -18,19 +18,22 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+
+def weighted(row: str) -> re.Pattern[str]:
+    """The rows of one policy or guidance, with any weight or none."""
+    return re.compile(rf"{row}(?:, w = ([\d.]+))?")
+
+
 PRICED = {
     "drakes": (re.compile(r"drakes ([\d.]+)"), "#c8553d"),
     "SEPO": (re.compile(r"sepo ([\d.]+)"), "#1b6ca8"),
-    "SEPO, one training": (re.compile(r"sepo ([\d.]+)(?:, w = ([\d.]+))?"), "#2a9d8f"),
-    "classifier-free guidance": (re.compile(r"classifier-free guidance(?:, w = (\d+))?"), "#b08900"),
-    "SEPO .1, all states": (re.compile(r"sepo (0\.1), all states(?:, w = ([\d.]+))?"), "#111111"),
-    "SEPO .03, all states, per step": (re.compile(r"sepo (0\.03), all states, per step(?:, w = ([\d.]+))?"), "#6a994e"),
-    "SEPO after SFT": (re.compile(r"sepo ([\d.]+), sft(?:, w = ([\d.]+))?"), "#7b4ea3"),
-    "SEPO after SFT, priced to it": (re.compile(r"sepo ([\d.]+), priced to sft(?:, w = ([\d.]+))?"), "#d1495b"),
-    "SEPO .03 after SFT, priced to it, all states": (
-        re.compile(r"sepo (0\.03), priced to sft, all states(?:, w = ([\d.]+))?"),
-        "#f4845f",
-    ),
+    "SEPO, one training": (weighted(r"sepo ([\d.]+)"), "#2a9d8f"),
+    "classifier-free guidance": (weighted("classifier-free guidance"), "#b08900"),
+    "SEPO .1, all states": (weighted(r"sepo (0\.1), all states"), "#111111"),
+    "SEPO .03, all states, per step": (weighted(r"sepo (0\.03), all states, per step"), "#6a994e"),
+    "SEPO after SFT": (weighted(r"sepo ([\d.]+), sft"), "#7b4ea3"),
+    "SEPO after SFT, priced to it": (weighted(r"sepo ([\d.]+), priced to sft"), "#d1495b"),
+    "SEPO .03 after SFT, priced to it, all states": (weighted(r"sepo (0\.03), priced to sft, all states"), "#f4845f"),
 }
 """Methods that were run at several prices, by the names of their rows, and their colours. "SEPO, one training" is
 the price that has rows with a weight."""

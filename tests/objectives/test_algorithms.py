@@ -16,10 +16,9 @@ from sepo.diffusion.views import Reading, Views
 from sepo.evaluation.exact import expected_reward, first_hitting_law, path_divergence
 from sepo.evaluation.objectives import left_to_right_law
 from sepo.evaluation.worlds import markov_chain, random_reward, random_table, tabular
-from sepo.objectives import SEPO, Credit, NextSite, Objective
+from sepo.objectives import Credit, Objective
 from sepo.objectives.advantages import Returns
 from sepo.objectives.algorithms import ALGORITHMS
-from sepo.objectives.levels import step
 from sepo.objectives.returns import to_go
 from sepo.objectives.sdpo import Sdpo
 from sepo.objectives.spg import Sandwich
@@ -138,14 +137,11 @@ def test_a_reading_is_deterministic_and_a_batch_is_the_mean_of_its_parts(name: s
     torch.testing.assert_close(gradient(whole), gradient(parts.mean()), rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize(
-    "objective", [TrajectoryPG().objective(), SEPO(NextSite(None), level=step)], ids=["pg", "sepo"]
-)
 @pytest.mark.parametrize("network", ["noisy", "arbitrary"])
-def test_a_ratio_per_step_gives_the_exact_policy_gradient(network: str, objective: Objective) -> None:
+def test_trajectory_pg_is_the_exact_policy_gradient(network: str) -> None:
     policy = denoisers(SMALL)[network]
     every_path, reward = Enumerated.of(policy, SMALL), random_reward(SMALL)
-    estimate = -every_path.gradient(objective, every_path.per_path(reward), unused(every_path.paths))
+    estimate = -every_path.gradient(TrajectoryPG().objective(), every_path.per_path(reward), unused(every_path.paths))
     torch.testing.assert_close(estimate, exact_gradient(policy, expected_reward(policy, SMALL, reward)), **ROUNDING)
 
 

@@ -46,6 +46,3 @@ def sequence(log_prob: PerSite, views: Views) -> tuple[Tensor, Tensor]:
 def path(log_prob: PerSite, views: Views) -> tuple[Tensor, Tensor]:
     summed = (views.weight * log_prob).sum((1, 2), keepdim=True)
     return summed, summed.new_ones(summed.shape)
-
-
-LEVELS: dict[str, Level] = {"token": token, "site": site, "step": step, "sequence": sequence, "path": path}

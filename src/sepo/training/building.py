@@ -22,12 +22,12 @@ from sepo.training.crediting import ByCritic
 from sepo.training.elites import Replay
 from sepo.training.reading_names import chosen, reading_named
 
-OF_SEPO = (
+OF_OBJECTIVE = (
     *("reading", "states", "weight", "importance_sampling_level", "epsilon", "epsilon_high", "delta"),
     *("neighbours", "snis_draws"),
-    *("baseline", "state_baseline", "scale_rewards"),
-    "use_critic",
 )
+OF_ADVANTAGE = ("baseline", "state_baseline", "scale_rewards")
+OF_SEPO = (*OF_OBJECTIVE, *OF_ADVANTAGE, "use_critic")
 """Options that describe SEPO; another algorithm has its own."""
 
 OF_CRITIC = ("gae_lambda", "vf_coef", "cliprange_value", "whiten_advantages")

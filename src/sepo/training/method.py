@@ -19,7 +19,7 @@ from sepo.objectives.algorithm import Algorithm, Paper
 from sepo.objectives.algorithms import ALGORITHMS
 from sepo.rewards.named import reward_name
 from sepo.samplers import COMPOSED, SAMPLERS, Ancestral, FirstHitting, Sampler
-from sepo.training.building import build_algorithm
+from sepo.training.building import OF_ADVANTAGE, OF_OBJECTIVE, build_algorithm
 
 OF_TRAINING = (
     *("max_steps", "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate"),
@@ -37,12 +37,8 @@ NO_MATTER = (
 
 OVERRULED = {
     "sampler": ("sampler", "sampler_kwargs", "sampling_steps"),
-    "objective": (
-        *("reading", "states", "weight", "importance_sampling_level", "epsilon", "epsilon_high", "delta"),
-        *("neighbours", "snis_draws"),
-        *("path_kl_coef", "entropy_coef"),
-    ),
-    "advantage": ("baseline", "state_baseline", "scale_rewards"),
+    "objective": (*OF_OBJECTIVE, "path_kl_coef", "entropy_coef"),
+    "advantage": OF_ADVANTAGE,
     "reference": ("sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps"),
 }
 """Options that say nothing where the object itself was given."""
