@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from markdown_tables import Tables, add_options, show, table
+
 Record = dict[str, Any]
 SHIPPED, MEASURED = ("chain", "ising", "parity"), ("tfbind8", "gb1")
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def heads(what: str, worlds: Sequence[str]) -> list[str]:
@@ -90,7 +86,7 @@ def endings(records: Sequence[Record], worlds: Sequence[str], process: str = "ab
     return table(head, rows)
 
 
-def tables(folder: Path) -> dict[str, Callable[[], str]]:
+def tables(folder: Path) -> Tables:
     quality, ends = (json.loads((folder / f"{name}.json").read_text()) for name in ("gradient_quality", "convergence"))
     return {
         "gradient": lambda: gradients(quality, SHIPPED, ("ising",), process="absorbing"),
@@ -102,25 +98,12 @@ def tables(folder: Path) -> dict[str, Callable[[], str]]:
     }
 
 
-def replaced(page: str, name: str, content: str) -> str:
-    """The page with the block of this name filled anew; a page without it stays."""
-    block = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- / -->)", re.DOTALL)
-    return block.sub(lambda found: f"{found[1]}{content}\n{found[2]}", page)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("runs/lab"))
-    parser.add_argument("--into", type=Path, help="a page with marked blocks")
-    parser.add_argument("--only", nargs="+", help="some of the tables, by name")
+    add_options(parser)
     options = parser.parse_args()
-    for name, made in tables(options.folder).items():
-        if options.only and name not in options.only:
-            continue
-        if options.into is None:
-            print(f"\n{name}\n\n{made()}")
-        else:
-            options.into.write_text(replaced(options.into.read_text(), name, made()))
+    show(tables(options.folder), options)
 
 
 if __name__ == "__main__":
