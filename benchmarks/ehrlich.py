@@ -5,8 +5,8 @@
 
 A method is a row of METHODS: (function, budget, seed) -> the value of every reward call, in order. What is known of it
 after 2k, 5k, 10k and 25k calls: the best value, and mean value and share of feasible sequences of the last 500 calls
-(infeasible ones count 0). An instance is a random_seed of the function. Every finished cell is kept, so that the
-benchmark can be stopped and gone on with.
+(infeasible ones count 0). All but the samples of the chain stop once the optimum is found. An instance is a random_seed
+of the function. Every finished cell is kept, so that the benchmark can be stopped and gone on with.
 
 The genetic algorithm of "Closed-Form Test Functions for Biophysical Sequence Design Benchmarking" (arXiv 2407.00236):
 the best share of a population survives, with all that tie; random pairs of survivors are recombined site by site until
@@ -110,12 +110,12 @@ class Evolution:
             initial_population=population,
             gene_type=int,
             gene_space=list(range(function.num_states)),
-            on_generation=lambda _: "stop" if counted.spent else None,
+            on_generation=lambda _: "stop" if counted.spent or counted.solved else None,
             random_seed=seed,
             suppress_warnings=True,
             **operators,
         ).run()
-        return counted.curve
+        return counted.curve[: counted.used]
 
 
 def recombined(parents: np.ndarray, size: tuple[int, int], search: Any, share: float) -> np.ndarray:
@@ -250,10 +250,11 @@ def main() -> None:
     parser.add_argument("--instances", type=int, default=3, help="random seeds of each function")
     parser.add_argument("--seeds", type=int, default=3, help="of the search, for each instance")
     parser.add_argument("--quick", action="store_true", help="few calls, to see that it runs")
-    parser.add_argument("--out", type=Path, default=Path("runs/ehrlich/benchmark.json"))
+    parser.add_argument("--out", type=Path, help="of the records (default: runs/ehrlich/benchmark.json, or quick.json)")
     options = parser.parse_args()
     budgets = (1_000, 2_000) if options.quick else BUDGETS
-    cells = Cells(options.out, KEY, {"budgets": list(budgets), "window": WINDOW})
+    out = options.out or Path("runs/ehrlich") / ("quick.json" if options.quick else "benchmark.json")
+    cells = Cells(out, KEY, {"budgets": list(budgets), "window": WINDOW})
     for name in options.functions:
         for instance in range(options.instances):
             for seed in range(options.seeds):

@@ -29,6 +29,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def show(tables: Tables, options: argparse.Namespace) -> None:
     """As the options of `add_options` say."""
+    unknown = sorted(set(options.only or ()) - set(tables))
+    if unknown:
+        raise SystemExit(f"--only {unknown[0]!r}: there is no such table; choose from {', '.join(map(repr, tables))}.")
     for name, made in tables.items():
         if options.only and name not in options.only:
             continue

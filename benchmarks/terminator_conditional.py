@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,12 @@ def most_active(task: Measured) -> list[dict[str, Any]]:
 
 
 def conditional(generator: Path, task: Measured, folder: Path, steps: int = STEPS) -> Conditional:
-    """Made if it is not in `folder` yet."""
+    """Made if it is not in `folder` yet, of this generator."""
+    rests_on = sha256((generator / "model.safetensors").read_bytes()).hexdigest()
     if (folder / SUMMARY).is_file():
-        return Conditional(load(folder), **read_json(folder / SUMMARY))
+        kept = read_json(folder / SUMMARY)
+        if kept.pop("rests_on", None) == rests_on:
+            return Conditional(load(folder), **kept)
     args = PretrainConfig(
         str(folder),
         max_steps=steps,
@@ -74,7 +78,7 @@ def conditional(generator: Path, task: Measured, folder: Path, steps: int = STEP
     trainer.train()
     trainer.save_model()
     seconds, evaluations = time.process_time() - started, policy.meter.evaluations
-    write_json(folder / SUMMARY, {"seconds": seconds, "evaluations": evaluations})
+    write_json(folder / SUMMARY, {"seconds": seconds, "evaluations": evaluations, "rests_on": rests_on})
     return Conditional(load(folder), evaluations, 0.0)
 
 

@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from terminator_base import FOLDER, design
+from terminator_bench import Bench
 from terminators import Cell, on_disk
 
 from sepo.cli.design_training import task_of
@@ -60,11 +61,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--methods", nargs="+", default=TRAINED)
     options = parser.parse_args()
-    task = task_of(design(options.data, doubt=0.0))
+    what = design(options.data, doubt=0.0)
+    task = task_of(what)
     shown, found = Table(title="median by the reward's oracle / the judge, along the reward calls"), {}
     for column in ("method", *(f"{part + 1}/{PARTS}" for part in range(PARTS)), "doubt, first and last"):
         shown.add_column(column)
-    cells = on_disk(FOLDER / "cells")
+    cells = on_disk(FOLDER / "cells", Bench(what.folder / "generator", task).marks("reward"))
     for method in options.methods:
         runs = [along(cell, task) for cell in cells if cell.method == method]
         if not runs:

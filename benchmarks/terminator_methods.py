@@ -40,7 +40,8 @@ def classifier_free(weight: float, bench: Bench, seed: int) -> Outcome:
 
 
 def evolved(bench: Bench, seed: int) -> Outcome:
-    """pygad from samples of the generator, with as many reward calls as fine-tuning has."""
+    """pygad from samples of the generator, with at most as many reward calls as fine-tuning has: of an elite it does
+    not ask again. Its designs are its last population, 64."""
     import pygad
 
     policy, population = bench.generator(), 64

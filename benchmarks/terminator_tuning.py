@@ -25,6 +25,7 @@ from sepo.training.reference import Apart, Reference
 
 COLLECTIONS, BATCH = 60, 32
 """Of fine-tuning; their product are the reward calls."""
+CALLS = {"calls": f"{COLLECTIONS} x {BATCH}"}
 USES = 4
 """Updates from each collection, of the methods that have a ratio to the policy that drew it."""
 
@@ -96,10 +97,10 @@ def tuned(bench: Bench, seed: int, **how: Any) -> Outcome:
 def kept(bench: Bench, name: str, seed: int, train: Callable[[Path], Trained]) -> Trained:
     """A policy that several rows draw from, trained by the first of them; its costs are in each.
 
-    It is trained again where the generator or the reward's oracle are others.
+    It is trained again where the generator, the reward's oracle or the number of calls are others.
     """
     folder = bench.folder.parent / "policies" / f"{name}.{seed}"
-    costs, scored, rests_on = folder / "costs.json", folder / "scored.npy", bench.marks("reward")
+    costs, scored, rests_on = folder / "costs.json", folder / "scored.npy", bench.marks("reward") | CALLS
     if costs.is_file():
         spent = read_json(costs)
         if spent.pop("rests_on") == rests_on:

@@ -67,6 +67,10 @@ def test_the_condition_is_made_once_and_both_networks_are_counted(methods: Modul
     assert found.evaluations == told["evaluations"] + 2 * first.policy.meter.evaluations
     assert found.designs.shape == (4, 12) and found.calls == len(found.scored) == 0
     assert found.seconds == told["seconds"] > 0
+    torch.manual_seed(1)
+    save_pretrained(bench.task.denoiser(), bench.folder)
+    made.conditional(bench.folder, bench.task, folder, steps=2)
+    assert (folder / "model.safetensors").stat().st_mtime_ns != weights
 
 
 def test_a_policy_is_trained_once_for_several_rows_and_again_for_another_generator(bench: Any) -> None:
@@ -85,6 +89,23 @@ def test_a_policy_is_trained_once_for_several_rows_and_again_for_another_generat
     save_pretrained(bench.task.denoiser(), bench.folder)
     tuning.kept(bench, "sepo_1", 0, train)
     assert len(trained) == 2
+
+
+def test_a_cell_counts_for_the_generator_and_the_reward_that_made_it(bench: Any, tmp_path: Path) -> None:
+    rows, outcome = importlib.import_module("terminators"), importlib.import_module("terminator_bench").Outcome
+    cell, designs = rows.Cell(tmp_path, "pretrained", 3), np.zeros((2, 12), np.int8)
+    assert not cell.holds({"model": "one"})
+    cell.write(outcome(designs, designs, 2, 5), 1.0, {"model": "one"})
+    assert cell.holds({"model": "one"}) and not cell.holds({"model": "another"})
+    assert rows.on_disk(tmp_path, {"model": "one"}) == [cell] and rows.on_disk(tmp_path, {"model": "another"}) == []
+
+
+def test_kmers_are_those_of_equally_many_designs(bench: Any) -> None:
+    rows, table = importlib.import_module("terminators"), bench.task.measured
+    part = torch.randint(4, (rows.PART, 12), generator=torch.Generator().manual_seed(0))
+    one, four = (rows.compared(part.repeat(times, 1), table) for times in (1, 4))
+    assert one == pytest.approx(four)
+    assert rows.compared(table.tokens[:3], table)["nearest_distance"] == 0
 
 
 def test_metrics_of_a_cell_are_measured_again_when_other_networks_judge(
