@@ -30,6 +30,7 @@ class Options(Base):
         name: what it is called.
         names: one or several.
         sizes: numbers.
+        groups: names, of numbers too.
         table: keys and values.
     """
 
@@ -38,6 +39,7 @@ class Options(Base):
     name: str | None = None
     names: str | list[str] | None = None
     sizes: list[float] | None = None
+    groups: list[str] | None = None
     table: str | dict[str, Any] | None = None
 
 
@@ -61,6 +63,11 @@ GRAMMAR = Grammar("try", "A try.", (group_of("Options", Options, ["rate"]),), ("
         (["--sizes", "1"], {"sizes": [1.0]}),
         (["--sizes", "1", "2"], {"sizes": [1.0, 2.0]}),
         (["--sizes", "[1, 2]"], {"sizes": [1.0, 2.0]}),
+        (["--groups", "1", "2"], {"groups": ["1", "2"]}),
+        (["--groups", "1"], {"groups": ["1"]}),
+        (["--groups", "no", "1e3", "a, b"], {"groups": ["no", "1e3", "a, b"]}),
+        (["--groups", '["1", "x"]'], {"groups": ["1", "x"]}),
+        (["--groups", "null"], {"groups": None}),
         (["--table.a.b", "1", "--table.c", "x"], {"table": {"a": {"b": 1}, "c": "x"}}),
         (["--table", "{a: 1}"], {"table": {"a": 1}}),
         (["--table.k", "1", "--table", "digits"], {"table": {"class_path": "digits", "init_args": {"k": 1}}}),

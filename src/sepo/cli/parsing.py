@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 
 from sepo import recipes
 from sepo.cli.errors import Answered, UsageError
-from sepo.cli.grammar import Grammar, Group, holds, in_words
+from sepo.cli.grammar import Grammar, Group, holds, in_words, members
 from sepo.recipes import Recipe
 from sepo.runs.plain import plain
 
@@ -144,9 +145,11 @@ def _one_word(grammar: Grammar, name: str, behind: Words) -> str:
             return "true"
         raise UsageError(f"--{name} needs a value: {in_words(hint)}.")
     if len(behind) == 1:
-        bare_list = holds(hint, list) and not holds(hint, str) and behind[0] != "null" and behind[0][0] != "["
-        return f"[{behind[0]}]" if bare_list else behind[0]
-    return f"[{', '.join(behind)}]"
+        bare_list = holds(hint, list) and not holds(hint, str) and behind[0] != "null" and behind[0][:1] != "["
+        if not bare_list:
+            return behind[0]
+    of_text = any(get_args(part) == (str,) for part in members(hint) if get_origin(part) is list)
+    return f"[{', '.join(map(json.dumps, behind) if of_text else behind)}]"
 
 
 def _known(grammar: Grammar, name: str, said: str) -> None:
