@@ -47,10 +47,12 @@ METHODS = {
     "sepo 0.03, all states": "**SEPO**, beta 0.03, all states",
     "sepo 0.03, all states, per step": "**SEPO**, beta 0.03, all states, ratio and clip per step",
     "sepo 0.1": "**SEPO**, beta 0.1",
+    "sepo 0.1, merged": "**SEPO**, beta 0.1, path merged into 8 segments",
     "sepo 0.1, all states": "**SEPO**, beta 0.1, all states",
     "sepo 0.3": "**SEPO**, beta 0.3",
     "sepo 0.1, sft": "**SEPO**, beta 0.1, after SFT",
     "sepo 0.1, priced to sft": "**SEPO**, beta 0.1, after SFT and priced to it",
+    "sepo 0.1, priced to sft, merged": "**SEPO**, beta 0.1, path merged, after SFT and priced to it",
     "sepo 0.03, priced to sft, all states": "**SEPO**, beta 0.03, after SFT and priced to it, all states",
 }
 """Rows of terminator_methods.py in the order of the page, and what they are called there; those with a weight follow
