@@ -15,7 +15,7 @@ from sepo.cli.console import INTERRUPTED, ShowProgress, WriteRecipe, prepare, sa
 from sepo.cli.errors import UsageError
 from sepo.cli.grammar import Grammar, Group
 from sepo.cli.judging import Compared, Comparison, Judge, WatchedReward
-from sepo.cli.naming import reward_named, task_named
+from sepo.cli.naming import rewards_named, task_named
 from sepo.cli.opening import adapter, model_beside, model_named, size
 from sepo.cli.parsing import Given, group_of, parse, print_recipe
 from sepo.cli.rows import Row, read_rows
@@ -209,8 +209,7 @@ def unseen_prompts_of(what: Finetune, task: Task | None) -> Sequence[Row] | None
 
 def _rewards(what: Finetune, args: SEPOConfig, task: Task | None) -> Any:
     if what.reward is not None or task is None:
-        names = [what.reward] if isinstance(what.reward, str) else what.reward or []
-        return [reward_named(name) for name in names]
+        return rewards_named(what.reward, task)
     collection = (args.steps_per_generation or 1) * args.num_iterations // args.gradient_accumulation_steps
     return WatchedReward(task, every=max(int(args.logging_steps), 1), span=collection)
 
