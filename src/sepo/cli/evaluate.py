@@ -34,10 +34,11 @@ class Evaluate:
     Args:
         model: folder or hub id of the model.
         model_init_kwargs: how the model is loaded, as the options of sepo.load.
-        task: digits, sudoku, or a class of your own, as package.module:Class or file.py:Class; its options as
-            --task.digit 7. It brings test prompts, reward, metrics and held-out data.
+        task: digits, ehrlich, enhancer, measured, sudoku, or a class of your own, as package.module:Class or
+            file.py:Class; its options as --task.digit 7. It brings test prompts, reward, metrics and held-out data.
         reward: in place of the task's: package.module:function, file.py:function, a folder or hub id of a
-            sequence-classification model, or several of these.
+            sequence-classification model, or several of these. It is handed text where the model has a tokenizer or the
+            task knows letters (measured, enhancer), else arrays of token ids.
         dataset: prompts in place of the task's: a csv, json, jsonl or parquet file, or a hub id.
         dataset_split: of a hub dataset.
         heldout: data for the bound in place of the task's, in the same forms.

@@ -43,13 +43,14 @@ class Finetune:
 
     Args:
         model: folder or hub id of the model.
-        reference: folder or hub id of the model to which beta prices the path KL and which the report compares
-            with, where it is not the model itself; it is opened with the same model_init_kwargs, but for
-            the revision.
-        task: digits, sudoku, or a class of your own, as package.module:Class or file.py:Class; its options as
-            --task.digit 7. It brings prompts, reward, metrics and pictures.
+        reference: folder or hub id of the model to which the path KL is measured (beta is its weight), and with which
+            the report compares; null: the model as it is at first. It is opened with the same model_init_kwargs, but
+            for the revision.
+        task: digits, ehrlich, enhancer, measured, sudoku, or a class of your own, as package.module:Class or
+            file.py:Class; its options as --task.digit 7. It brings prompts, reward, metrics and pictures.
         reward: in place of the task's: package.module:function, file.py:function, a folder or hub id of a
-            sequence-classification model, or several of these.
+            sequence-classification model, or several of these. It is handed text where the model has a tokenizer or the
+            task knows letters (measured, enhancer), else arrays of token ids.
         dataset: prompts, in place of the task's: a csv, json, jsonl or parquet file, or a hub id. Without task and
             dataset, sequences are drawn without prompts.
         dataset_split: of a hub dataset.

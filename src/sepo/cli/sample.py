@@ -53,8 +53,8 @@ class Sample:
         length: of a sample without prompt; null: the model's own.
         output: a file: jsonl, npy (tokens), txt or, of a task that knows letters, fasta, of one that draws pictures,
             png; null: stdout.
-        task: digits, sudoku, measured or a class of your own: its letters, its pictures, and its test prompts where
-            prompts is null.
+        task: digits, ehrlich, enhancer, measured, sudoku, or a class of your own: its letters, its pictures, and its
+            test prompts where prompts is null.
         tokenizer: folder or hub id; null: the one beside the model, if there is one.
         batch_size: samples drawn at once.
         device: cpu, cuda, ...; null: a GPU if there is one.
