@@ -1,4 +1,4 @@
-"""Everything that can be wrong with an input, and how it is provoked: `CASES`, in the order of the table."""
+"""Everything that can be wrong with an input, and how it is provoked: `CASES`, in the order of the tables."""
 
 from __future__ import annotations
 
@@ -230,3 +230,11 @@ CASES = (
     Case("a loss that is not finite", not_finite({"scale_rewards": "none"}, largest=3e38)),
     Case("a gradient that is not finite", not_finite({"callbacks": [Poison()]})),
 )
+HEADINGS = {
+    "a reward raises": "Rewards",
+    "an unknown option on the command line": "Options and sizes",
+    "a reading of masks for a uniform process": "Models and files",
+    "an empty set of prompts": "Prompts and data",
+    "a disk that fills up while a checkpoint is written": "While a run goes on",
+}
+"""Of the table that begins with a case."""

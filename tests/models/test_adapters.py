@@ -157,5 +157,5 @@ def test_an_adapter_whose_base_is_gone_says_which(tmp_path: Path) -> None:
 def test_without_peft_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_pretrained(adapted(denoiser("transformer")), tmp_path)
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ValueError, match=r"pip install .sepo\[peft\]"):
+    with pytest.raises(ValueError, match=r"pip install peft \(extra `peft`\)"):
         load(tmp_path)

@@ -74,18 +74,10 @@ def asked(reward_funcs, columns=None, calls=None, **options):
 
 IN_TIME = RewardCalls(timeout=0.05)
 MISTAKES = {
-    "raises": lambda: asked(raising),
     "raises every time": lambda: asked(raising, calls=RewardCalls(retries=2, backoff=0)),
-    "too slow": lambda: asked(slow, calls=IN_TIME),
     "async and too slow": lambda: asked(awaiting, calls=IN_TIME),
     "async and blocking": lambda: asked(blocking, calls=IN_TIME),
-    "wrong number": lambda: asked(reward([0.5, 0.1])),
-    "single number": lambda: asked(reward(0.5)),
-    "text for a number": lambda: asked(reward([0.0, 0.0, "high", 0.0])),
-    "nan": lambda: asked(reward([0.0, math.nan, 0.0, 0.0])),
-    "infinity": lambda: asked(reward(np.array([0.0, 0.0, 0.0, np.inf]))),
     "shape": lambda: asked(reward(torch.zeros(4, 2))),
-    "missing argument": lambda: asked(needy, {"target": [0] * 4}),
     "column like an argument": lambda: asked(needy, {"completions": [0] * 4}),
     "extra column": lambda: asked(logging),
     "two extra columns": lambda: asked([reward([0.0] * 4), extra("first"), extra("second")]),
@@ -115,6 +107,36 @@ def test_the_messages_of_the_guide_are_those_that_users_get(guide, mistake):
     with pytest.raises(ValueError) as caught:
         MISTAKES[mistake]()
     assert str(caught.value) in guide
+
+
+def judged(judge, calls=None):
+    """What `benchmarks/bad_inputs.py` asks: eight arrays, and a reward of this name."""
+    judge.__name__ = "judge"
+    Rewards.of(judge, calls=calls)([None] * 8, [np.array([2, 1, 0, 2, 2, 2])] * 8, [[0]] * 8)
+
+
+def spoiled(value):
+    return lambda completions: [0.0, 0.0, value, *[0.0] * 5]
+
+
+COMMON = {
+    "raises": lambda: judged(lambda completions: 1 / 0),
+    "too slow": lambda: judged(lambda completions: time.sleep(0.4), RewardCalls(timeout=0.1)),
+    "wrong number": lambda: judged(lambda completions: [0.5] * 7),
+    "single number": lambda: judged(lambda completions: 0.5),
+    "text for a number": lambda: judged(spoiled("good")),
+    "nan": lambda: judged(spoiled(math.nan)),
+    "infinity": lambda: judged(spoiled(math.inf)),
+    "missing argument": lambda: judged(lambda completions, answer: [0.5] * 8),
+}
+
+
+@pytest.mark.parametrize("mistake", COMMON)
+def test_the_common_messages_are_those_of_the_page_of_errors(mistake):
+    page = (DOCS / "guide" / "troubleshooting.md").read_text(encoding="utf-8")
+    with pytest.raises(ValueError) as caught:
+        COMMON[mistake]()
+    assert str(caught.value) in page
 
 
 def test_the_code_of_the_guide_runs(guide, tmp_path, monkeypatch):

@@ -129,7 +129,7 @@ def test_without_pyarrow_the_error_names_the_extra(run: RunFolder, monkeypatch: 
         return imported(name, *rest, **named)
 
     monkeypatch.setattr(builtins, "__import__", without_pyarrow)
-    with pytest.raises(ValueError, match=r"pip install 'sepo\[demo\]'"):
+    with pytest.raises(ValueError, match=r"pip install pyarrow \(extra `demo`\), or set save_completions=False"):
         write_completions(run, completions())
     assert completion_steps(run) == []
 

@@ -99,7 +99,7 @@ def test_without_matplotlib_the_error_names_the_extra(tokens: np.ndarray, monkey
         return imported(name, *rest, **named)
 
     monkeypatch.setattr(builtins, "__import__", without_matplotlib)
-    with pytest.raises(ValueError, match=r"pip install 'sepo\[demo\]'"):
+    with pytest.raises(ValueError, match=r"pip install matplotlib \(extra `demo`\)"):
         before_after_png(Pixels(tokens, 8), Pixels(tokens, 8))
 
 

@@ -12,7 +12,7 @@ from sepo.cli.errors import UsageError
 from sepo.cli.grammar import Grammar, Group
 from sepo.cli.guiding import Opened, guidance_for, needs_kernel
 from sepo.cli.judging import Judge
-from sepo.cli.naming import reward_named, task_named
+from sepo.cli.naming import rewards_named, task_named
 from sepo.cli.opening import best_device, chosen_sampler, model_beside, model_named
 from sepo.cli.parsing import parse
 from sepo.cli.rows import read_rows
@@ -34,10 +34,11 @@ class Evaluate:
     Args:
         model: folder or hub id of the model.
         model_init_kwargs: how the model is loaded, as the options of sepo.load.
-        task: digits, sudoku, or a class of your own, as package.module:Class or file.py:Class; its options as
-            --task.digit 7. It brings test prompts, reward, metrics and held-out data.
+        task: digits, ehrlich, enhancer, measured, sudoku, or a class of your own, as package.module:Class or
+            file.py:Class; its options as --task.digit 7. It brings test prompts, reward, metrics and held-out data.
         reward: in place of the task's: package.module:function, file.py:function, a folder or hub id of a
-            sequence-classification model, or several of these.
+            sequence-classification model, or several of these. It is handed text where the model has a tokenizer or the
+            task knows letters (measured, enhancer), else arrays of token ids.
         dataset: prompts in place of the task's: a csv, json, jsonl or parquet file, or a hub id.
         dataset_split: of a hub dataset.
         heldout: data for the bound in place of the task's, in the same forms.
@@ -132,10 +133,9 @@ def worth(model: Opened, what: Evaluate, task: Task | None, tokenizer: Any) -> d
     rows: Any = None if task is None else task.test_prompts()
     if what.dataset is not None:
         rows = read_rows(what.dataset, what.dataset_split)
-    names = [what.reward] if isinstance(what.reward, str) else what.reward or []
-    functions = [reward_named(name) for name in names] or [task.reward if task is not None else None]
-    rewards = Rewards.of(functions).to(policy.device)
-    chosen = rewards if names else None
+    functions = rewards_named(what.reward, task)
+    rewards = Rewards.of(functions or [task.reward if task is not None else None]).to(policy.device)
+    chosen = rewards if functions else None
     guidance = guidance_for(what.guidance, what.guidance_kwargs, chosen, task, model)
     kernel = needs_kernel(what.guidance, what.guidance_kwargs)
     sampler = chosen_sampler(policy, what.sampler, what.steps, what.sampler_kwargs, kernel)

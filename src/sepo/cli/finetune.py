@@ -15,7 +15,7 @@ from sepo.cli.console import INTERRUPTED, ShowProgress, WriteRecipe, prepare, sa
 from sepo.cli.errors import UsageError
 from sepo.cli.grammar import Grammar, Group
 from sepo.cli.judging import Compared, Comparison, Judge, WatchedReward
-from sepo.cli.naming import reward_named, task_named
+from sepo.cli.naming import rewards_named, task_named
 from sepo.cli.opening import adapter, model_beside, model_named, size
 from sepo.cli.parsing import Given, group_of, parse, print_recipe
 from sepo.cli.rows import Row, read_rows
@@ -43,13 +43,14 @@ class Finetune:
 
     Args:
         model: folder or hub id of the model.
-        reference: folder or hub id of the model to which beta prices the path KL and which the report compares
-            with, where it is not the model itself; it is opened with the same model_init_kwargs, but for
-            the revision.
-        task: digits, sudoku, or a class of your own, as package.module:Class or file.py:Class; its options as
-            --task.digit 7. It brings prompts, reward, metrics and pictures.
+        reference: folder or hub id of the model to which the path KL is measured (beta is its weight), and with which
+            the report compares; null: the model as it is at first. It is opened with the same model_init_kwargs, but
+            for the revision.
+        task: digits, ehrlich, enhancer, measured, sudoku, or a class of your own, as package.module:Class or
+            file.py:Class; its options as --task.digit 7. It brings prompts, reward, metrics and pictures.
         reward: in place of the task's: package.module:function, file.py:function, a folder or hub id of a
-            sequence-classification model, or several of these.
+            sequence-classification model, or several of these. It is handed text where the model has a tokenizer or the
+            task knows letters (measured, enhancer), else arrays of token ids.
         dataset: prompts, in place of the task's: a csv, json, jsonl or parquet file, or a hub id. Without task and
             dataset, sequences are drawn without prompts.
         dataset_split: of a hub dataset.
@@ -209,8 +210,7 @@ def unseen_prompts_of(what: Finetune, task: Task | None) -> Sequence[Row] | None
 
 def _rewards(what: Finetune, args: SEPOConfig, task: Task | None) -> Any:
     if what.reward is not None or task is None:
-        names = [what.reward] if isinstance(what.reward, str) else what.reward or []
-        return [reward_named(name) for name in names]
+        return rewards_named(what.reward, task)
     collection = (args.steps_per_generation or 1) * args.num_iterations // args.gradient_accumulation_steps
     return WatchedReward(task, every=max(int(args.logging_steps), 1), span=collection)
 

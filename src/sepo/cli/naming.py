@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -13,10 +13,11 @@ from typing import Any, get_type_hints
 from jsonargparse import ArgumentParser
 
 from sepo.cli.grammar import in_words
+from sepo.rewards import ArrayReward, ClassifierProbability, Rewards, Spelled
 from sepo.rewards.importing import named
 from sepo.tasks import TASKS, Task
 
-__all__ = ["named", "reward_named", "task_named"]
+__all__ = ["named", "reward_named", "rewards_named", "task_named"]
 
 
 def reward_named(name: str) -> Any:
@@ -35,6 +36,26 @@ def reward_named(name: str) -> Any:
             f"reward {name!r} is of type {type(found).__name__}; name a function, or an object that is called."
         )
     return found() if isinstance(found, type) else found
+
+
+def rewards_named(asked: str | Sequence[str] | None, task: Task | None) -> list[Any]:
+    """The rewards of a command, by their names. Of a task without tokenizer that knows letters they read letters; the
+    ready ones that read arrays read arrays.
+
+    Raises:
+        ValueError: a name leads to nothing that can be called.
+    """
+    found = [reward_named(name) for name in ([asked] if isinstance(asked, str) else asked or [])]
+    if task is None or task.tokenizer is not None or type(task).spelled is Task.spelled:
+        return found
+    return [_spelled(reward, task) for reward in found]
+
+
+def _spelled(reward: Any, task: Task) -> Any:
+    if isinstance(reward, (ArrayReward, ClassifierProbability)):
+        return reward
+    [ready] = Rewards.of(reward).functions
+    return Spelled(ready, task.spelled)
 
 
 def task_named(asked: str | Mapping[str, Any]) -> Task:

@@ -74,7 +74,7 @@ def adapter(asked: bool | Mapping[str, Any] | None, policy: Denoiser) -> Any:
     try:
         from peft import LoraConfig
     except ImportError as error:
-        raise ValueError("peft needs the package peft: pip install 'sepo[peft]'.") from error
+        raise ValueError("peft needs the package peft: pip install peft (extra `peft`).") from error
     chosen = {} if asked is True else dict(asked)
     if "target_modules" not in chosen:
         chosen["target_modules"] = usual_layers(policy.network, FAMILIES[family_of(policy.network)].lora)

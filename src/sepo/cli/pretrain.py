@@ -31,8 +31,8 @@ class Pretrain:
     """What is trained, on what.
 
     Args:
-        task: digits, sudoku, or a class of your own, as package.module:Class or file.py:Class; its options as
-            --task.digit 7. It brings data, held-out data and a network.
+        task: digits, ehrlich, enhancer, measured, sudoku, or a class of your own, as package.module:Class or
+            file.py:Class; its options as --task.digit 7. It brings data, held-out data and a network.
         dataset: in place of the task's data: a csv, json, jsonl or parquet file, or a hub id, with a column "tokens",
             "text", or "prompt" and "completion".
         dataset_split: of a hub dataset.

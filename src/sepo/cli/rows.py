@@ -72,7 +72,7 @@ def _parquet(path: Path) -> list[Row]:
     try:
         from pyarrow import parquet
     except ImportError as error:
-        raise ValueError("parquet needs pyarrow: pip install 'sepo[demo]'") from error
+        raise ValueError("parquet needs pyarrow: pip install pyarrow (extra `demo`)") from error
     return parquet.read_table(path).to_pylist()
 
 
@@ -89,7 +89,8 @@ def _from_hub(name: str, split: str) -> Sequence[Row]:
         from datasets import load_dataset
     except ImportError as error:
         raise ValueError(
-            f"dataset {name!r} is no file here; the hub needs the package datasets: pip install 'sepo[datasets]'."
+            f"dataset {name!r} is no file here; the hub needs the package datasets: pip install datasets (extra "
+            "`datasets`)."
         ) from error
     try:
         return load_dataset(name, split=split)  # type: ignore[return-value]

@@ -11,7 +11,7 @@ from sepo.cli.console import prepare, say, seconds
 from sepo.cli.errors import UsageError
 from sepo.cli.grammar import Grammar, Group
 from sepo.cli.guiding import Guidance, Opened, guidance_for, needs_kernel
-from sepo.cli.naming import reward_named, task_named
+from sepo.cli.naming import rewards_named, task_named
 from sepo.cli.opening import best_device, chosen_sampler, model_named
 from sepo.cli.parsing import parse
 from sepo.cli.rows import Row, read_prompts
@@ -53,8 +53,8 @@ class Sample:
         length: of a sample without prompt; null: the model's own.
         output: a file: jsonl, npy (tokens), txt or, of a task that knows letters, fasta, of one that draws pictures,
             png; null: stdout.
-        task: digits, sudoku, measured or a class of your own: its letters, its pictures, and its test prompts where
-            prompts is null.
+        task: digits, ehrlich, enhancer, measured, sudoku, or a class of your own: its letters, its pictures, and its
+            test prompts where prompts is null.
         tokenizer: folder or hub id; null: the one beside the model, if there is one.
         batch_size: samples drawn at once.
         device: cpu, cuda, ...; null: a GPU if there is one.
@@ -139,15 +139,15 @@ def sampled(name: str, what: Sample, task: Task | None) -> Samples:
 
 
 def _guidance(what: Sample, task: Task | None, model: Opened) -> Guidance | None:
-    names = [what.reward] if isinstance(what.reward, str) else what.reward or []
-    if names and what.guidance is None:
+    if what.reward and what.guidance is None:
         raise ValueError(f"reward={what.reward!r} leads a guidance, and there is none: name one with --guidance.")
-    if names and what.guidance in UNREWARDED:
+    if what.reward and what.guidance in UNREWARDED:
         raise ValueError(
             f"reward={what.reward!r}: guidance={what.guidance!r} is led by a second model and asks no reward; leave "
             "--reward out, and measure samples with `sepo evaluate`."
         )
-    rewards = Rewards.of([reward_named(each) for each in names]).to(model.policy.device) if names else None
+    functions = rewards_named(what.reward, task)
+    rewards = Rewards.of(functions).to(model.policy.device) if functions else None
     return guidance_for(what.guidance, what.guidance_kwargs, rewards, task, model)
 
 

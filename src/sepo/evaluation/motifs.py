@@ -75,7 +75,7 @@ def _jaspar(text: str) -> Iterator[tuple[str, Matrix]]:
     try:
         from Bio import motifs
     except ImportError as error:
-        raise ValueError("Motifs in the JASPAR format need Biopython: pip install 'sepo[dna]'.") from error
+        raise ValueError("Motifs in the JASPAR format need Biopython: pip install biopython (extra `dna`).") from error
     parsed: Any = motifs.parse(text.splitlines(keepends=True), "jaspar")
     for motif in parsed:
         counts = torch.tensor([motif.counts[letter] for letter in LETTERS], dtype=torch.double)

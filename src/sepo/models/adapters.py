@@ -95,7 +95,7 @@ def attach(network: PreTrainedModel, folder: Path) -> nn.Module:
         from peft import PeftConfig, PeftModel, get_peft_model_state_dict
     except ImportError as error:
         raise ValueError(
-            f'{folder} holds PEFT adapters, which need the package peft: pip install "sepo[peft]".'
+            f"{folder} holds PEFT adapters, which need the package peft: pip install peft (extra `peft`)."
         ) from error
     found = adapter_shapes(folder)
     try:

@@ -9,6 +9,7 @@ from sepo.rewards.named import NamedReward, reward_name
 from sepo.rewards.program import ProgramReward
 from sepo.rewards.reward_model import RewardModel
 from sepo.rewards.scores import Scores, reward_metrics, weighted_total
+from sepo.rewards.spelled import Spelled
 from sepo.rewards.table import TableReward
 from sepo.rewards.texts import ExactMatch, LengthPenalty, LetterShare, RegexReward, RepetitionPenalty
 from sepo.rewards.weighted import Rewards
@@ -30,6 +31,7 @@ __all__ = [
     "RewardModel",
     "Rewards",
     "Scores",
+    "Spelled",
     "TableReward",
     "is_conversational",
     "reward_metrics",

@@ -20,6 +20,7 @@ from sepo.rewards.named import reward_names
 from sepo.rewards.request import Request
 from sepo.rewards.reward_model import RewardModel, is_model
 from sepo.rewards.scores import Scores, reward_metrics, weighted_total
+from sepo.rewards.spelled import Spelled
 from sepo.rewards.values import read_values
 
 
@@ -118,8 +119,9 @@ class Rewards:
     def to(self, device: torch.device | str) -> Rewards:
         """Reward models that sit on the CPU move to `device`; those that were put on an accelerator stay."""
         for function in self.functions:
-            if isinstance(function, RewardModel):
-                function.to(device)
+            model = function.reward if isinstance(function, Spelled) else function
+            if isinstance(model, RewardModel):
+                model.to(device)
         return self
 
     def _counts(self, found: Sequence[Answer], dropped: Sequence[int]) -> dict[str, float]:

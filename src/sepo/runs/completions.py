@@ -186,7 +186,7 @@ def _arrow() -> tuple[ModuleType, ModuleType]:
         import pyarrow.parquet
     except ImportError as error:
         raise ValueError(
-            "completions are stored as parquet, which needs pyarrow: pip install 'sepo[demo]', "
-            "or set log_completions=False."
+            "completions are stored as parquet, which needs pyarrow: pip install pyarrow (extra `demo`), "
+            "or set save_completions=False."
         ) from error
     return pyarrow, pyarrow.parquet

@@ -132,7 +132,9 @@ def before_after_png(
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ValueError("before_after_png writes titles with matplotlib: pip install 'sepo[demo]'.") from error
+        raise ValueError(
+            "before_after_png writes titles with matplotlib: pip install matplotlib (extra `demo`)."
+        ) from error
     sheets = [sheet(pixels, columns, palette, scale=8, gap=6) for pixels in (before, after)]
     margin, between, above, below = 44, 56, 92, 44
     height = above + max(page.shape[0] for page in sheets) + below

@@ -82,7 +82,8 @@ class Task(ABC):
         return {}
 
     def spelled(self, completions: Sequence[Any]) -> list[str] | None:
-        """Samples of a task without tokenizer as people write them, such as letters of DNA; None: as their ids."""
+        """Samples of a task without tokenizer as people write them, such as letters of DNA; None: as their ids. Rewards
+        that are named on the command line beside the task are handed them so."""
         return None
 
     def draw(

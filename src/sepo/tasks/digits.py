@@ -169,4 +169,4 @@ def _sklearn(module: str) -> Any:
     try:
         return importlib.import_module(f"sklearn.{module}")
     except ImportError as error:
-        raise ImportError('the digits need scikit-learn, which is not installed: pip install "sepo[demo]"') from error
+        raise ImportError("the digits need scikit-learn: pip install scikit-learn (extra `demo`)") from error

@@ -34,11 +34,13 @@ class SEPOConfig(TrainingArguments):
         num_iterations: times each collection is used (mu in GRPO).
         steps_per_generation: micro-batches per collection and process; None: gradient_accumulation_steps.
         max_completion_length: free sites behind a text prompt.
-        algorithm: sepo, or another published method by its name, such as espo; the options of SEPO below, from
-            reading to delta and from baseline to use_critic, are then its own.
+        algorithm: sepo, or another published method: trajectory_pg, step_merge, trace_rl, just_grpo, diffu_grpo,
+            coupled_grpo, uni_grpo, wd1, espo, spg, vrpo, sdpo, wdce, trajectory_balance, elite_replay or
+            sepo_released; the options of SEPO below, from reading to delta and from baseline to use_critic, are then
+            its own.
         algorithm_kwargs: options of that method, as {"epsilon": 0.1}.
-        sampler: first_hitting, left_to_right, ancestral, tau_leaping, predictor_corrector, remdm or gibbs; None: what
-            the algorithm asks for, else first_hitting for masks and ancestral for other processes.
+        sampler: first_hitting, left_to_right, confidence, ancestral, tau_leaping, predictor_corrector, remdm, gibbs or
+            blocks; None: what the algorithm asks for, else first_hitting for masks and ancestral for other processes.
         sampler_kwargs: options of that sampler, as {"corrector_steps": 2}.
         approximate_rollouts: train on rollouts of the confidence sampler with a cache, whose laws are near the model's.
             Log-probabilities are the policy's own, read again without the cache; the gradient is of other draws.
@@ -87,7 +89,8 @@ class SEPOConfig(TrainingArguments):
         num_generations_eval: sequences per prompt in evaluation; None: num_generations.
         log_completions: print a table of completions at every log line.
         save_completions: write the collection of every log line to parquet; None: if pyarrow is installed.
-        num_completions_to_print: rows of that table; None: all.
+        num_completions_to_print: rows of the printed table; None: all.
+        model_init_kwargs: how a model that is named is loaded: options of `sepo.load`, as {"dtype": "bfloat16"}.
     """
 
     _VALID_DICT_FIELDS: ClassVar[list[str]] = [
@@ -184,7 +187,9 @@ class SEPOConfig(TrainingArguments):
             raise ValueError(f"non_finite_rewards={self.non_finite_rewards!r}: choose 'raise' or 'none'.")
         has_arrow = find_spec("pyarrow") is not None
         if self.save_completions and not has_arrow:
-            raise ValueError('save_completions=True writes parquet, which needs pyarrow: pip install "sepo[demo]".')
+            raise ValueError(
+                "save_completions=True writes parquet, which needs pyarrow: pip install pyarrow (extra `demo`)."
+            )
         if self.save_completions is None:
             self.save_completions = has_arrow
 

@@ -157,7 +157,7 @@ def _adapted(policy: Denoiser, args: SEPOConfig, peft_config: Any) -> Denoiser:
     try:
         from peft import get_peft_model
     except ImportError as error:
-        raise ValueError('peft_config needs the package peft: pip install "sepo[peft]".') from error
+        raise ValueError("peft_config needs the package peft: pip install peft (extra `peft`).") from error
     if args.gradient_checkpointing:
         policy.network.enable_input_require_grads()  # type: ignore[operator]
     return policy.on(get_peft_model(policy.network, peft_config))  # type: ignore[arg-type]
