@@ -51,6 +51,9 @@ class Design:
         judge_oracle: the same for the oracle that judges.
         second_oracle: the same for the oracle that is reported beside it, with or without a column of a second assay.
         oracle_timeout: seconds that a command may take.
+        device: of the oracles, and of the tuned generator that draws the designs: cpu, cuda, ...; null: a GPU if there
+            is one. It decides nothing of what is kept. The trainings have options of their own, such as
+            --finetune.use_cpu.
     """
 
     data: str | None = None
@@ -81,6 +84,7 @@ class Design:
     judge_oracle: str | None = None
     second_oracle: str | None = None
     oracle_timeout: float = 600.0
+    device: str | None = None
 
     def __post_init__(self) -> None:
         if self.guidance is not None:
