@@ -22,6 +22,7 @@ from sepo.cli.design_options import Design
 from sepo.cli.grammar import Grammar
 from sepo.cli.oracles import marks_of, split_of
 from sepo.cli.parsing import Given, parse
+from sepo.oracles.saved import MEMBERS
 from sepo.runs import RunFolder, read_config, write_summary
 from sepo.runs.plain import plain, read_json, write_json, write_text
 from sepo.tasks import Measured
@@ -149,7 +150,7 @@ def finetuned(what: Design) -> bool:
         options.setdefault("reference", what.base)
     oracles = [
         path
-        for path in sorted((what.folder / "oracles").rglob("*.safetensors"))
+        for path in sorted((what.folder / "oracles").glob(f"*/{MEMBERS}/*.safetensors"))
         if path.parent.parent.name not in what.outside
     ]
     models = [file for name in (what.base, what.start, options.get("reference")) for file in _files_of(name)]

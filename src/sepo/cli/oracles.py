@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,23 +13,14 @@ from typing import Any
 from rich.markup import escape
 from torch import Tensor
 
-from sepo.cli.console import progress, say, seconds
+from sepo.cli.console import say, seconds
 from sepo.cli.design_options import Design
-from sepo.oracles import (
-    Ensemble,
-    Fit,
-    Measurements,
-    Oracle,
-    Split,
-    fit,
-    names_function,
-    oracle_named,
-    save_oracle,
-    split_by_group,
-)
+from sepo.cli.oracle_members import Members, settings_of
+from sepo.oracles import Fit, Measurements, Oracle, Split, names_function, oracle_named, split_by_group
 from sepo.oracles.fitting import correlation
-from sepo.oracles.oracle import FOLDER
+from sepo.oracles.saved import members_in
 from sepo.rewards.importing import source_of
+from sepo.runs.plain import read_json, write_json
 
 QUALITY = "quality.json"
 SEEDS = {"reward": 0, "judge": 1000, "other": 2000}
@@ -105,38 +95,21 @@ def _fitted(name: str, asked: Design, measured: Measurements, split: Split) -> Q
         Fit.sized(len(rows), ARCHITECTURE[name], asked.epochs, asked.seed + SEEDS[name] + member)
         for member in range(asked.members)
     ]
-    settings = {"fits": [asdict(how) | {"lr": how.rate} for how in hows], "data": _mark(measured, rows, name)}
+    settings = {"fits": [settings_of(how) for how in hows], "data": _mark(measured, rows, name)}
     kept = _kept(folder, settings)
-    if kept is not None:
+    if kept is not None and len(members_in(folder)) == len(hows):
         return kept
     data, unseen = measured.chosen(rows), measured.chosen(split.unseen)
     if name == "other":
         data, unseen = _of_second(data), _of_second(unseen)
-    say(f"Fitting the oracle {name} to {len(data)} sequences")
-    started = time.monotonic()
-    ensemble = Ensemble(_members(name, data, hows))
-    took = round(time.monotonic() - started, 1)
-    save_oracle(ensemble, folder)
-    return _told(folder, name, Quality(len(data), _agreement(ensemble, unseen), settings, took), len(unseen))
-
-
-def _members(name: str, data: Measurements, hows: list[Fit]) -> list[Any]:
-    """One network for each of `hows`, with a bar over all of their epochs."""
-    members = []
-    with progress(f"  oracle {name}", sum(how.epochs for how in hows)) as told:
-        news = ""
-        for number, how in enumerate(hows):
-            before = number * how.epochs
-
-            def after(epoch: int, found: float, number: int = number) -> None:
-                nonlocal news
-                news = f"network {number + 1}/{len(hows)}, correlation {found:.3f} with its own held-back tenth"
-
-            def along(epochs: float, before: int = before) -> None:
-                told(before + epochs, news)
-
-            members.append(fit(data, how, after, along))
-    return members
+    members = Members(name, folder, data, settings["data"], hows)
+    ensemble, made = members.fitted()
+    (folder / QUALITY).unlink(missing_ok=True)  # what it says is of the networks that are now replaced
+    members.save(ensemble, made)
+    took = round(sum(each.seconds for each in made), 1)
+    quality = _told(folder, name, Quality(len(data), _agreement(ensemble, unseen), settings, took), len(unseen))
+    members.clear()
+    return quality
 
 
 def _tested(name: str, asked: Design, measured: Measurements, split: Split) -> Quality:
@@ -173,12 +146,12 @@ def _kept(folder: Path, settings: Mapping[str, Any]) -> Quality | None:
     """What was found before with these settings."""
     if not (folder / QUALITY).is_file():
         return None
-    found = json.loads((folder / QUALITY).read_text(encoding="utf-8"))
+    found = read_json(folder / QUALITY)
     return Quality(**found) if found["settings"] == settings else None
 
 
 def _told(folder: Path, name: str, quality: Quality, tested: int) -> Quality:
-    (folder / QUALITY).write_text(json.dumps(asdict(quality), indent=1) + "\n", encoding="utf-8")
+    write_json(folder / QUALITY, quality)
     took = f", {seconds(quality.seconds)}" if quality.seconds is not None else ""
     if quality.unseen is not None:
         said = "of groups that no oracle was fitted to" if quality.sequences else "that others were not fitted to"
@@ -193,8 +166,9 @@ def marks_of(named: str) -> dict[str, str]:
 
     Of a function it is the file of its module alone, not those that it imports.
     """
-    if any(Path(named).glob(FOLDER.format("*"))):
-        files = sorted(Path(named).rglob("*.safetensors"))
+    members = members_in(named)
+    if members:
+        files = [file for member in members for file in sorted(member.glob("*.safetensors"))]
     elif names_function(named):
         source = source_of(named)
         files = [] if source is None else [source]

@@ -7,7 +7,8 @@ from sepo.oracles.lightning import LightningOracle, load_lightning
 from sepo.oracles.measurements import Measurements, read_measurements
 from sepo.oracles.naming import names_function, oracle_named
 from sepo.oracles.network import ARCHITECTURES, ConvOracle, ConvOracleConfig
-from sepo.oracles.oracle import Ensemble, FromFunction, Oracle, SoftOracle, load_oracle, save_oracle
+from sepo.oracles.oracle import Ensemble, FromFunction, Oracle, SoftOracle
+from sepo.oracles.saved import load_oracle, save_oracle
 from sepo.oracles.splits import Split, split_by_group
 
 __all__ = [

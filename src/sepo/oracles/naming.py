@@ -11,7 +11,8 @@ import torch
 
 from sepo.oracles.command import FromCommand
 from sepo.oracles.lightning import load_lightning
-from sepo.oracles.oracle import FOLDER, FromFunction, FromSoftFunction, Oracle, SoftFunction, load_oracle
+from sepo.oracles.oracle import FromFunction, FromSoftFunction, Oracle, SoftFunction
+from sepo.oracles.saved import load_oracle, members_in
 from sepo.rewards.importing import named
 from sepo.rewards.named import reward_name
 
@@ -37,7 +38,7 @@ def oracle_named(
         ValueError: the name is of none of the forms, or leads to nothing.
     """
     home, _, behind = name.rpartition(":")
-    if any(Path(name).glob(FOLDER.format("*"))):
+    if members_in(name):
         return load_oracle(name, doubt)
     if name.endswith(".ckpt") or (home.endswith(".ckpt") and behind.isdigit()):
         if letters != LETTERS:
