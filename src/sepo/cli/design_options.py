@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sepo.cli.opening import best_device
 from sepo.oracles import names_function
 from sepo.samplers.guided import SOFT, guidance_options
 
@@ -87,6 +88,7 @@ class Design:
     device: str | None = None
 
     def __post_init__(self) -> None:
+        best_device(self.device)
         if self.guidance is not None:
             guidance_options(self.guidance, self.guidance_kwargs or {})
         elif self.guidance_kwargs:

@@ -31,7 +31,7 @@ from sepo.training.checkpoint import last_complete
 RESTS_ON = "rests_on.json"
 OF_A_RUN = (RESTS_ON, "summary.json", "run.json", "report.json", "evaluation.json")
 """Files of JSON beside a model that are none of it."""
-COLUMNS = ("alphabet", "sequence", "activity", "second", "group", "hidden_size", "stacks", "doubt")
+COLUMNS = ("alphabet", "sequence", "activity", "second", "group", "hidden_size", "stacks", "doubt", "device")
 """Options that the task has too."""
 OF_THE_GENERATOR = ("alphabet", "sequence", "activity", "second", "hidden_size", "stacks")
 """Of these, what it depends on: `second` chooses rows."""
@@ -180,7 +180,8 @@ def _trained(command: Training, folder: Path, words: Sequence[str], rests_on: Ma
     given, run = parse(command.grammar, words), RunFolder(folder)
     recipe = plain(given.resolved(*command.options(given)))
     noted = folder / RESTS_ON
-    same = noted.is_file() and read_json(noted) == rests_on and run.config.is_file() and read_config(run) == recipe
+    same = noted.is_file() and read_json(noted) == rests_on
+    same = same and run.config.is_file() and _deciding(read_config(run)) == _deciding(recipe)
     if same and run.summary.is_file():
         return True
     if same and last_complete(folder) is not None:
@@ -191,6 +192,15 @@ def _trained(command: Training, folder: Path, words: Sequence[str], rests_on: Ma
     elif command is FINETUNING:
         write_summary(run, done.summary)
     return done.complete
+
+
+def _deciding(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe without the device of its task, which decides nothing of what is kept."""
+    task = recipe.get("task")
+    if not isinstance(task, Mapping):
+        return dict(recipe)
+    options = {name: value for name, value in task.get("init_args", {}).items() if name != "device"}
+    return {**recipe, "task": {**task, "init_args": options}}
 
 
 class NoteMarks(TrainerCallback):

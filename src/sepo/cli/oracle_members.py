@@ -20,7 +20,7 @@ FITTING = "fitting"
 @dataclass(frozen=True, eq=False)
 class Members:
     """The networks of one oracle. name: what it is for; data: what they are fitted to, and `mark`, what tells that from
-    any other.
+    any other; device: where, which decides nothing of what is kept.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Members:
     data: Measurements
     mark: str
     hows: Sequence[Fit]
+    device: str = "cpu"
 
     def fitted(self) -> tuple[Ensemble, list[Made]]:
         """Those that were fitted so before are opened, the others fitted, saved where nothing counts as complete."""
@@ -38,7 +39,8 @@ class Members:
         self._fit(lacking)
         places = [place or self._unfinished(number) for number, place in enumerate(found)]
         made = [made_of(place) for place in places]
-        return Ensemble([load_member(place) for place in places]), [each for each in made if each is not None]
+        ensemble = Ensemble([load_member(place) for place in places]).to(self.device)
+        return ensemble, [each for each in made if each is not None]
 
     def save(self, ensemble: Ensemble, made: Sequence[Made]) -> None:
         """As a whole, in place of what the folder held."""
@@ -74,7 +76,7 @@ class Members:
                     told(before + epochs, news)
 
                 how, started = self.hows[number], time.monotonic()
-                member = fit(self.data, how, after, along)
+                member = fit(self.data, how, after, along, self.device)
                 made = Made(settings_of(how), self.mark, round(time.monotonic() - started, 2))
                 save_member(member, self._unfinished(number), made)
                 before += how.epochs

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sepo.cli.console import say, seconds
 from sepo.cli.design_options import Design
+from sepo.cli.opening import best_device
 from sepo.cli.oracle_members import Members, settings_of
 from sepo.oracles import Fit, Measurements, Oracle, Split, names_function, oracle_named, split_by_group
 from sepo.oracles.fitting import correlation
@@ -102,7 +103,7 @@ def _fitted(name: str, asked: Design, measured: Measurements, split: Split) -> Q
     data, unseen = measured.chosen(rows), measured.chosen(split.unseen)
     if name == "other":
         data, unseen = _of_second(data), _of_second(unseen)
-    members = Members(name, folder, data, settings["data"], hows)
+    members = Members(name, folder, data, settings["data"], hows, best_device(asked.device))
     ensemble, made = members.fitted()
     (folder / QUALITY).unlink(missing_ok=True)  # what it says is of the networks that are now replaced
     members.save(ensemble, made)
@@ -129,7 +130,7 @@ def _tested(name: str, asked: Design, measured: Measurements, split: Split) -> Q
     unseen = measured.chosen(rows)
     say(f"Testing the oracle {name}, {named}, on {len(unseen)} sequences")
     started = time.monotonic()
-    oracle = oracle_named(named, measured.alphabet.letters, asked.oracle_timeout)
+    oracle = oracle_named(named, measured.alphabet.letters, asked.oracle_timeout, device=best_device(asked.device))
     if name == "other":
         found = _agreement(oracle, _of_second(unseen)) if measured.second is not None else None
     else:

@@ -32,14 +32,15 @@ def oracle_named(
     doubt: float = 0.0,
     device: torch.device | str | None = None,
 ) -> Oracle:
-    """letters: of the tokens; timeout: seconds, of a command; doubt: of a folder's ensemble; device: of a checkpoint.
+    """letters: of the tokens; timeout: seconds, of a command; doubt: of a folder's ensemble; device: of a folder's
+    networks or a checkpoint's, None for the CPU.
 
     Raises:
         ValueError: the name is of none of the forms, or leads to nothing.
     """
     home, _, behind = name.rpartition(":")
     if members_in(name):
-        return load_oracle(name, doubt)
+        return load_oracle(name, doubt, device)
     if name.endswith(".ckpt") or (home.endswith(".ckpt") and behind.isdigit()):
         if letters != LETTERS:
             raise ValueError(f"{name!r} reads the letters {LETTERS}, but the sequences are of {letters}.")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 
 from sepo.models.opening import accept, quiet
@@ -44,15 +45,16 @@ def save_member(member: ConvOracle, place: Path, made: Made) -> None:
         _write(member, staging, made)
 
 
-def load_oracle(folder: Path | str, doubt: float = 0.0) -> Ensemble:
-    """
+def load_oracle(folder: Path | str, doubt: float = 0.0, device: torch.device | str | None = None) -> Ensemble:
+    """On the CPU without a device.
+
     Raises:
         ValueError: no oracle was saved there, or one whose weights are not those of its architecture as it is now.
     """
     places = members_in(folder)
     if not places:
         raise ValueError(f"{folder} holds no oracle: `sepo design` fits one there, or name another folder.")
-    return Ensemble([load_member(place) for place in places], doubt)
+    return Ensemble([load_member(place) for place in places], doubt).to(device or "cpu")
 
 
 def members_in(folder: Path | str) -> list[Path]:

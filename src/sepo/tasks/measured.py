@@ -20,7 +20,7 @@ from sepo.evaluation.sequences import distinct_fraction, kmer_correlation, mean_
 from sepo.models import as_denoiser
 from sepo.models.networks.dna_cnn import DnaCnn, DnaCnnConfig
 from sepo.oracles import Ensemble, Measurements, Oracle, load_oracle, oracle_named, read_measurements
-from sepo.tasks.base import Row, Task, stacked
+from sepo.tasks.base import Row, Task, device_for, stacked
 
 KMERS = (3, 6)
 COMPARED = 2000
@@ -49,6 +49,7 @@ class Measured(Task):
         hidden_size: channels of the generator.
         stacks: its convolutions of each dilation.
         top: share of the table with the highest activity, whose k-mers the designs are compared with.
+        device: of the oracles; null: a GPU if there is one.
     """
 
     data: str = ""
@@ -66,6 +67,7 @@ class Measured(Task):
     hidden_size: int = 64
     stacks: int = 4
     top: float = 0.01
+    device: str | None = None
 
     @cached_property
     def measured(self) -> Measurements:
@@ -96,16 +98,16 @@ class Measured(Task):
         Raises:
             ValueError: no folder was named, or it does not hold the oracle; or the one named from outside is not there.
         """
-        doubt = self.doubt if name == "reward" else 0.0
+        doubt, device = self.doubt if name == "reward" else 0.0, device_for(self.device)
         outside = {"reward": self.reward_oracle, "judge": self.judge_oracle, "other": self.second_oracle}[name]
         if outside is not None:
-            return oracle_named(outside, self.measured.alphabet.letters, self.oracle_timeout, doubt)
+            return oracle_named(outside, self.measured.alphabet.letters, self.oracle_timeout, doubt, device)
         if self.oracles is None:
             raise ValueError(
                 f"The task has no oracle {name!r}: name the folder of all with --task.oracles, which `sepo design` "
                 f"fits, or your own with --task.{'second' if name == 'other' else name}_oracle."
             )
-        return load_oracle(f"{self.oracles}/{name}", doubt)
+        return load_oracle(f"{self.oracles}/{name}", doubt, device)
 
     @property
     def has_other(self) -> bool:
