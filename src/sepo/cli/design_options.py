@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sepo.cli.opening import best_device
-from sepo.oracles import names_function
+from sepo.oracles import names_function, require_apart
 from sepo.samplers.guided import SOFT, guidance_options
 
 
@@ -105,11 +105,7 @@ class Design:
             raise ValueError(f"sft={self.sft}: must be a share above 0 and up to 1, such as 0.1.")
         if self.sft is None and self.sft_kwargs:
             raise ValueError(f"sft_kwargs={self.sft_kwargs}: there is no SFT; name the share with --sft, such as 0.1.")
-        if self.reward_oracle is not None and self.reward_oracle == self.judge_oracle:
-            raise ValueError(
-                f"reward_oracle and judge_oracle are both {self.reward_oracle!r}: what is rewarded cannot judge. Name "
-                "another, or leave one out: it is then fitted to the table."
-            )
+        require_apart(self.reward_oracle, self.judge_oracle, self.folder / "oracles")
 
     def _rewarded_by_a_command(self) -> bool:
         named = self.reward_oracle

@@ -19,7 +19,15 @@ from sepo.diffusion.process import Absorbing
 from sepo.evaluation.sequences import distinct_fraction, kmer_correlation, mean_hamming_distance, nearest_distance
 from sepo.models import as_denoiser
 from sepo.models.networks.dna_cnn import DnaCnn, DnaCnnConfig
-from sepo.oracles import Ensemble, Measurements, Oracle, load_oracle, oracle_named, read_measurements
+from sepo.oracles import (
+    Ensemble,
+    Measurements,
+    Oracle,
+    load_oracle,
+    oracle_named,
+    read_measurements,
+    require_apart,
+)
 from sepo.tasks.base import Row, Task, device_for, stacked
 
 KMERS = (3, 6)
@@ -68,6 +76,9 @@ class Measured(Task):
     stacks: int = 4
     top: float = 0.01
     device: str | None = None
+
+    def __post_init__(self) -> None:
+        require_apart(self.reward_oracle, self.judge_oracle, self.oracles)
 
     @cached_property
     def measured(self) -> Measurements:
