@@ -33,8 +33,8 @@ OF_A_RUN = (RESTS_ON, "summary.json", "run.json", "report.json", "evaluation.jso
 """Files of JSON beside a model that are none of it."""
 COLUMNS = ("alphabet", "sequence", "activity", "second", "group", "hidden_size", "stacks", "doubt", "device")
 """Options that the task has too."""
-OF_THE_GENERATOR = ("alphabet", "sequence", "activity", "second", "hidden_size", "stacks")
-"""Of these, what it depends on: `second` chooses rows."""
+OF_THE_GENERATOR = ("alphabet", "sequence", "activity", "hidden_size", "stacks")
+"""Of these, what it depends on."""
 OUTSIDE = ("reward_oracle", "judge_oracle", "second_oracle")
 PASSES, LEAST_STEPS, MOST_STEPS = 40, 500, 4000
 """Over the table, of pretraining, within bounds."""
@@ -164,14 +164,17 @@ def finetuned(what: Design) -> bool:
 
 @dataclass(frozen=True)
 class Training:
-    """A command that trains: its grammar, the options that were given, and what it does with them."""
+    """A command that trains: its grammar, the options that were given, and what it does with them. idle: options of the
+    task that decide nothing of it.
+    """
 
     grammar: Grammar
     options: Callable[[Given], tuple[Any, ...]]
     train: Callable[..., pretrain.Pretrained | finetune.Finetuned]
+    idle: tuple[str, ...] = ("device",)
 
 
-PRETRAINING = Training(pretrain.GRAMMAR, pretrain.options, pretrain.pretrain)
+PRETRAINING = Training(pretrain.GRAMMAR, pretrain.options, pretrain.pretrain, ("device", "second"))
 FINETUNING = Training(finetune.GRAMMAR, finetune.options, finetune.finetune)
 
 
@@ -181,7 +184,7 @@ def _trained(command: Training, folder: Path, words: Sequence[str], rests_on: Ma
     recipe = plain(given.resolved(*command.options(given)))
     noted = folder / RESTS_ON
     same = noted.is_file() and read_json(noted) == rests_on
-    same = same and run.config.is_file() and _deciding(read_config(run)) == _deciding(recipe)
+    same = same and run.config.is_file() and _deciding(read_config(run), command) == _deciding(recipe, command)
     if same and run.summary.is_file():
         return True
     if same and last_complete(folder) is not None:
@@ -194,12 +197,12 @@ def _trained(command: Training, folder: Path, words: Sequence[str], rests_on: Ma
     return done.complete
 
 
-def _deciding(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe without the device of its task, which decides nothing of what is kept."""
+def _deciding(recipe: Mapping[str, Any], command: Training) -> dict[str, Any]:
+    """A recipe without the options that decide nothing of what is kept."""
     task = recipe.get("task")
     if not isinstance(task, Mapping):
         return dict(recipe)
-    options = {name: value for name, value in task.get("init_args", {}).items() if name != "device"}
+    options = {name: value for name, value in task.get("init_args", {}).items() if name not in command.idle}
     return {**recipe, "task": {**task, "init_args": options}}
 
 

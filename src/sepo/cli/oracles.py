@@ -87,22 +87,28 @@ def require_enough(asked: Design, measured: Measurements) -> None:
             f"{rows}), and {LEAST} are the least of which the oracles {' and '.join(fitted)} can be fitted and tested. "
             f"Give a larger table, or oracles of your own with --reward_oracle and --judge_oracle.{odd}"
         )
+    known = len(measured) if measured.second is None else int(measured.second.isfinite().sum())
+    if known < LEAST and asked.second is not None and "other" not in asked.outside:
+        raise ValueError(
+            f"second={asked.second!r}: only {known} of the {len(measured)} sequences were measured in it, and {LEAST} "
+            "are the least of which its oracle can be fitted and tested. Leave it out, or bring one with "
+            "--second_oracle."
+        )
 
 
 def _fitted(name: str, asked: Design, measured: Measurements, split: Split) -> Quality:
     folder = asked.folder / "oracles" / name
-    rows = split.reward if name == "reward" else split.judge
+    measured, part = _about(name, measured), "reward" if name == "reward" else "judge"
+    rows = _known(measured, getattr(split, part), name, part)
     hows = [
         Fit.sized(len(rows), ARCHITECTURE[name], asked.epochs, asked.seed + SEEDS[name] + member)
         for member in range(asked.members)
     ]
-    settings = {"fits": [settings_of(how) for how in hows], "data": _mark(measured, rows, name)}
+    settings = {"fits": [settings_of(how) for how in hows], "data": _mark(measured, rows)}
     kept = _kept(folder, settings)
     if kept is not None and len(members_in(folder)) == len(hows):
         return kept
-    data, unseen = measured.chosen(rows), measured.chosen(split.unseen)
-    if name == "other":
-        data, unseen = _of_second(data), _of_second(unseen)
+    data, unseen = measured.chosen(rows), measured.chosen(_known(measured, split.unseen, name, "unseen"))
     members = Members(name, folder, data, settings["data"], hows, best_device(asked.device))
     ensemble, made = members.fitted()
     (folder / QUALITY).unlink(missing_ok=True)  # what it says is of the networks that are now replaced
@@ -116,9 +122,11 @@ def _fitted(name: str, asked: Design, measured: Measurements, split: Split) -> Q
 def _tested(name: str, asked: Design, measured: Measurements, split: Split) -> Quality:
     """Of an oracle from outside: how it agrees with measurement, where something was measured."""
     folder, named = asked.folder / "oracles" / name, asked.outside[name]
-    every = max(-(-len(split.unseen) // ASKED), 1)
-    rows = split.unseen[::every]
-    settings = {"named": named, "files": marks_of(named), "data": _mark(measured, rows, name)}
+    comparable = name != "other" or measured.second is not None
+    measured = _about(name, measured)
+    rows = _known(measured, split.unseen, name, "unseen")
+    rows = rows[:: max(-(-len(rows) // ASKED), 1)]
+    settings = {"named": named, "files": marks_of(named), "data": _mark(measured, rows)}
     if names_function(named) and not settings["files"]:
         say(
             f"  [yellow]{escape(named)}: no source file of it was found, so that a change of it is not noticed: delete "
@@ -131,10 +139,7 @@ def _tested(name: str, asked: Design, measured: Measurements, split: Split) -> Q
     say(f"Testing the oracle {name}, {named}, on {len(unseen)} sequences")
     started = time.monotonic()
     oracle = oracle_named(named, measured.alphabet.letters, asked.oracle_timeout, device=best_device(asked.device))
-    if name == "other":
-        found = _agreement(oracle, _of_second(unseen)) if measured.second is not None else None
-    else:
-        found = _agreement(oracle, unseen)
+    found = _agreement(oracle, unseen) if comparable else None
     folder.mkdir(parents=True, exist_ok=True)
     return _told(folder, name, Quality(0, found, settings, round(time.monotonic() - started, 1)), len(unseen))
 
@@ -179,16 +184,32 @@ def marks_of(named: str) -> dict[str, str]:
     return {str(path): sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def _mark(measured: Measurements, rows: Tensor, name: str) -> str:
+def _mark(measured: Measurements, rows: Tensor) -> str:
     """What tells these sequences and numbers from any others."""
-    numbers = measured.second if name == "other" and measured.second is not None else measured.activity
-    parts = (measured.alphabet.letters.encode(), measured.tokens[rows], numbers[rows], rows)
+    parts = (measured.alphabet.letters.encode(), measured.tokens[rows], measured.activity[rows], rows)
     digest = sha256()
     for part in parts:
         digest.update(part if isinstance(part, bytes) else part.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
-def _of_second(measured: Measurements) -> Measurements:
-    assert measured.second is not None
+def _about(name: str, measured: Measurements) -> Measurements:
+    """The table as an oracle is concerned with it: `other` with the second assay, if there is one."""
+    if name != "other" or measured.second is None:
+        return measured
     return replace(measured, activity=measured.second, second=None)
+
+
+def _known(measured: Measurements, rows: Tensor, name: str, part: str) -> Tensor:
+    """Those that were measured.
+
+    Raises:
+        ValueError: there is nothing to compare with.
+    """
+    known = rows[measured.activity[rows].isfinite()]
+    if len(known) < 2:
+        raise ValueError(
+            f"The oracle {name!r}: only {len(known)} of the {len(rows)} sequences in the part {part!r} were measured "
+            "in the second assay. Share the groups out otherwise, or leave out --second."
+        )
+    return known

@@ -107,19 +107,14 @@ class Sorted:
     findings: tuple[Finding, ...]
 
 
-def sort_rows(words: Any, numbers: dict[str, Any], letters: Alphabet, how: Numbering) -> Sorted:
-    """Those of known letters, measured in all columns of `numbers`, of the commonest length; and the others."""
+def sort_rows(words: Any, name: str, numbers: Any, letters: Alphabet, how: Numbering) -> Sorted:
+    """Those of known letters, with a number, of the commonest length; and the others. name: of the numbers' column."""
     known = words.map(letters.knows).astype(bool)
-    measured = known & True
-    for column in numbers.values():
-        measured &= column.notna()
+    measured = known & numbers.notna()
     lengths = words[measured].str.len()
     commonest = int(lengths.mode()[0]) if len(lengths) else 0
     kept = measured & (words.str.len() == commonest)
-    lacking = [
-        ", ".join(f"{name!r} is empty" for name, column in numbers.items() if column.isna()[place])
-        for place in list(words.index[known & ~measured])[:SHOWN]
-    ]
+    lacking = [f"{name!r} is empty"] * min(int((known & ~measured).sum()), SHOWN)
     strange = [strange_letter(word, letters.letters) for word in words[~known][:SHOWN]]
     other = [f"{clipped(word)} ({len(word)} letters)" for word in words[measured & ~kept][:SHOWN]]
     found = (
@@ -128,6 +123,15 @@ def sort_rows(words: Any, numbers: dict[str, Any], letters: Alphabet, how: Numbe
         finding(f"not of the commonest length, {commonest}", list(words.index[measured & ~kept]), other, how),
     )
     return Sorted(kept, tuple(each for each in found if each is not None))
+
+
+def unmeasured(name: str, numbers: Any, how: Numbering) -> Iterator[Finding]:
+    """Of the rows that are used, those without a number of the second assay."""
+    places = list(numbers.index[numbers.isna()])
+    problem = "without a number of the second assay, and not used for it"
+    told = finding(problem, places, [f"{name!r} is empty"] * min(len(places), SHOWN), how, left_out=False)
+    if told is not None:
+        yield told
 
 
 def repeated(words: Any, groups: Sequence[str], how: Numbering) -> Iterator[Finding]:

@@ -167,8 +167,11 @@ class Measured(Task):
 
     @cached_property
     def _second_cut(self) -> float:
-        """The other oracle's value that a tenth of the table passes; of an oracle from outside, of some of its rows."""
-        tokens = self.measured.tokens if self.second_oracle is None else self._compared
+        """The other oracle's value that a tenth of the sequences passes that were measured in its assay; of an oracle
+        from outside, a tenth of some rows of the table."""
+        second = self.measured.second
+        known = slice(None) if second is None else second.isfinite()
+        tokens = self.measured.tokens[known] if self.second_oracle is None else self._compared
         return float(self._oracles["other"](tokens).quantile(0.9))
 
     def _tokens(self, completions: Sequence[Any]) -> Tensor:
