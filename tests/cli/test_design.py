@@ -154,11 +154,20 @@ def test_a_generator_of_ones_own_is_taken(table, capsys):
         (("table.csv", *COLUMNS, "--reward_groups", "c0"), "all three parts"),
         (("table.csv", *COLUMNS, "--num", "0"), "num=0"),
         (("table.csv", *COLUMNS, "--reward_oracle", "a:b", "--judge_oracle", "a:b"), "what is rewarded cannot judge"),
+        (
+            ("table.csv", *COLUMNS, "--output", "o", "--judge_oracle", "./o/oracles/reward"),
+            "the reward's oracle, which",
+        ),
+        (
+            ("table.csv", *COLUMNS, "--output", "o", "--reward_oracle", "o/oracles/judge"),
+            "is fitted in 'o/oracles/judge'",
+        ),
         (("table.csv", *COLUMNS, "--judge_oracle", "nothing"), "'nothing' names no oracle"),
         (("table.csv", *COLUMNS, "--judge_oracle", "nobody --at home"), "'nobody' cannot be started"),
         (("table.csv", *COLUMNS, "--sft", "1.5"), "sft=1.5: must be a share above 0 and up to 1"),
         (("table.csv", *COLUMNS, "--sft_kwargs.max_steps", "5"), "there is no SFT; name the share with --sft"),
         (("few.csv",), "only 3 sequences can be used (rows 2, 3, 5), and 30 are the least"),
+        (("table.csv", *COLUMNS, "--device", "abacus"), "device='abacus': torch sees cpu"),
         (("few.csv",), "row 4 'ACGN' ('N' at letter 4)"),
     ],
 )

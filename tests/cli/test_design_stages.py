@@ -120,6 +120,19 @@ def test_null_is_none_and_not_the_commands_own_default(table):
     assert yaml.safe_load(Path("out/tuned/config.yaml").read_text())["states"] is None
 
 
+def test_the_device_makes_nothing_anew(table):
+    what = small(table)
+    fit_oracles(what, task_of(what).measured)
+    assert pretrained(what) and finetuned(what)
+    made = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*.safetensors")}
+    there = replace(what, device="cpu")
+    fit_oracles(there, task_of(there).measured)
+    assert task_of(there).device == "cpu" and pretrained(there) and finetuned(there)
+    assert made == {path: path.stat().st_mtime_ns for path in Path("out").rglob("*.safetensors")}
+    assert finetuned(replace(there, doubt=2.0))
+    assert Path("out/tuned/model.safetensors").stat().st_mtime_ns != made[Path("out/tuned/model.safetensors")]
+
+
 class StopAfter(TrainerCallback):
     """Ctrl-C once a step is done."""
 

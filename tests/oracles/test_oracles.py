@@ -115,6 +115,18 @@ def test_odd_rows_are_named_as_a_spreadsheet_numbers_them(tmp_path) -> None:
     assert kept.chosen(torch.tensor([2])).rows.tolist() == [9]
 
 
+def test_rows_without_the_second_assay_are_used_and_named(tmp_path) -> None:
+    lines = ["sequence,activity,k562", "ACGT,1,5", "ACGA,2,", "ACGG,,7", "ACGC,4, "]
+    assert told(tmp_path, lines, second="k562") == [
+        "1 row: not measured: row 4 'activity' is empty",
+        "2 rows: without a number of the second assay, and not used for it: "
+        "row 3 'k562' is empty, row 5 'k562' is empty",
+    ]
+    found = read_measurements(str(tmp_path / "odd.csv"), second="k562")
+    assert found.activity.tolist() == [1, 2, 4] and found.dropped == {"not measured": 1}
+    assert found.second is not None and found.second.isfinite().tolist() == [True, False, False]
+
+
 def test_many_odd_rows_are_counted_and_the_first_named(tmp_path) -> None:
     [said] = told(tmp_path, ["sequence,activity", "ACGT,1", *["NNNN,1"] * 9])
     assert said.startswith("9 rows: letters outside the alphabet: row 3 'NNNN'") and said.endswith("and 4 more")
@@ -142,7 +154,7 @@ def test_cells_that_are_no_number_are_named(tmp_path) -> None:
     for value in ("high", "inf", "1;2"):
         with pytest.raises(ValueError, match=rf"no number: 1 row: no number: row 3 '{value}'\. Give numbers, or leave"):
             told(tmp_path, ["sequence,activity", "ACGT,1", f"ACGA,{value}"], f"{value[0]}.csv")
-    with pytest.raises(ValueError, match=r"ragged.csv cannot be read as a table: .* line 3, saw 3"):
+    with pytest.raises(ValueError, match=r"ragged.csv cannot be read as a table: row 3 has 3 fields and the header 2"):
         told(tmp_path, ["sequence,activity", "ACGT,1", "ACGA,2,3"], "ragged.csv")
     with pytest.raises(ValueError, match=r"a number under 'activity': 1 row: letters .*row 2 'ACNT'"):
         told(tmp_path, ["sequence,activity", "ACNT,1"], "none.csv")

@@ -21,6 +21,7 @@ from sepo.oracles import (
     load_lightning,
     oracle_named,
     read_measurements,
+    same_oracle,
     save_oracle,
 )
 from tests.oracles import fake_grelu
@@ -122,6 +123,32 @@ def test_names_lead_to_oracles(tmp_path, monkeypatch) -> None:
         oracle_named("nothing", "ACGT")
     with pytest.raises(ValueError, match=r"reads the letters ACGT, but the sequences are of ACGU"):
         oracle_named("some.ckpt:1", "ACGU")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("mine.py:f", "./mine.py:f", True),
+        ("mine.py:f", "mine:f", True),
+        ("mine.py:f", "mine.py:g", False),
+        ("link.py:f", "mine.py:f", True),
+        ("oracle.ckpt", "oracle.ckpt:0", True),
+        ("here/../oracle.ckpt:1", "oracle.ckpt:01", True),
+        ("oracle.ckpt:1", "oracle.ckpt", False),
+        ("here", "./here/", True),
+        ("here", "mine.py", False),
+        ("python mine.py {fasta}", "python   ./mine.py '{fasta}'", True),
+        ("python mine.py {fasta}", "python mine.py", False),
+        ("python 'mine.py", "python mine.py", False),
+        ("nowhere:f", "nowhere:f", True),
+    ],
+)
+def test_one_oracle_is_known_by_all_of_its_names(tmp_path, monkeypatch, first, second, same) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("raise RuntimeError('imported')")
+    (tmp_path / "link.py").symlink_to("mine.py")
+    (tmp_path / "here").mkdir()
+    assert same_oracle(first, second) == same_oracle(second, first) == same
 
 
 def test_a_folder_of_oracles_is_an_oracle(tmp_path) -> None:

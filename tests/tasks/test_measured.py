@@ -47,6 +47,15 @@ def test_a_command_rewards_and_a_function_judges(task) -> None:
     assert "doubt" not in metrics and "second_share" not in metrics
 
 
+def test_what_is_rewarded_cannot_judge(tmp_path, task) -> None:
+    named = str(tmp_path / "mine.py:count")
+    for judge, oracles in ((f"{tmp_path}/../{tmp_path.name}/mine.py:count", None), (f"{tmp_path}/o/../o/reward", "o")):
+        folder = None if oracles is None else str(tmp_path / oracles)
+        reward = named if oracles is None else None
+        with pytest.raises(ValueError, match="are the same: what is rewarded cannot judge"):
+            Measured(data=task.data, reward_oracle=reward, judge_oracle=judge, oracles=folder)
+
+
 def test_an_oracle_that_is_not_there_is_asked_for(tmp_path, task) -> None:
     bare = Measured(data=task.data, sequence="seq", activity="act")
     with pytest.raises(ValueError, match=r"no oracle 'judge': name the folder .* or your own with --task.judge_oracle"):

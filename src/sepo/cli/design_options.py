@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sepo.oracles import names_function
+from sepo.cli.opening import best_device
+from sepo.oracles import names_function, require_apart
 from sepo.samplers.guided import SOFT, guidance_options
 
 
@@ -51,6 +52,9 @@ class Design:
         judge_oracle: the same for the oracle that judges.
         second_oracle: the same for the oracle that is reported beside it, with or without a column of a second assay.
         oracle_timeout: seconds that a command may take.
+        device: of the oracles, and of the tuned generator that draws the designs: cpu, cuda, ...; null: a GPU if there
+            is one. It decides nothing of what is kept. The trainings have options of their own, such as
+            --finetune.use_cpu.
     """
 
     data: str | None = None
@@ -81,8 +85,10 @@ class Design:
     judge_oracle: str | None = None
     second_oracle: str | None = None
     oracle_timeout: float = 600.0
+    device: str | None = None
 
     def __post_init__(self) -> None:
+        best_device(self.device)
         if self.guidance is not None:
             guidance_options(self.guidance, self.guidance_kwargs or {})
         elif self.guidance_kwargs:
@@ -99,11 +105,7 @@ class Design:
             raise ValueError(f"sft={self.sft}: must be a share above 0 and up to 1, such as 0.1.")
         if self.sft is None and self.sft_kwargs:
             raise ValueError(f"sft_kwargs={self.sft_kwargs}: there is no SFT; name the share with --sft, such as 0.1.")
-        if self.reward_oracle is not None and self.reward_oracle == self.judge_oracle:
-            raise ValueError(
-                f"reward_oracle and judge_oracle are both {self.reward_oracle!r}: what is rewarded cannot judge. Name "
-                "another, or leave one out: it is then fitted to the table."
-            )
+        require_apart(self.reward_oracle, self.judge_oracle, self.folder / "oracles")
 
     def _rewarded_by_a_command(self) -> bool:
         named = self.reward_oracle

@@ -22,6 +22,7 @@ from sepo.cli.design_options import Design
 from sepo.cli.grammar import Grammar
 from sepo.cli.oracles import marks_of, split_of
 from sepo.cli.parsing import Given, parse
+from sepo.oracles.saved import MEMBERS
 from sepo.runs import RunFolder, read_config, write_summary
 from sepo.runs.plain import plain, read_json, write_json, write_text
 from sepo.tasks import Measured
@@ -30,10 +31,10 @@ from sepo.training.checkpoint import last_complete
 RESTS_ON = "rests_on.json"
 OF_A_RUN = (RESTS_ON, "summary.json", "run.json", "report.json", "evaluation.json")
 """Files of JSON beside a model that are none of it."""
-COLUMNS = ("alphabet", "sequence", "activity", "second", "group", "hidden_size", "stacks", "doubt")
+COLUMNS = ("alphabet", "sequence", "activity", "second", "group", "hidden_size", "stacks", "doubt", "device")
 """Options that the task has too."""
-OF_THE_GENERATOR = ("alphabet", "sequence", "activity", "second", "hidden_size", "stacks")
-"""Of these, what it depends on: `second` chooses rows."""
+OF_THE_GENERATOR = ("alphabet", "sequence", "activity", "hidden_size", "stacks")
+"""Of these, what it depends on."""
 OUTSIDE = ("reward_oracle", "judge_oracle", "second_oracle")
 PASSES, LEAST_STEPS, MOST_STEPS = 40, 500, 4000
 """Over the table, of pretraining, within bounds."""
@@ -149,7 +150,7 @@ def finetuned(what: Design) -> bool:
         options.setdefault("reference", what.base)
     oracles = [
         path
-        for path in sorted((what.folder / "oracles").rglob("*.safetensors"))
+        for path in sorted((what.folder / "oracles").glob(f"*/{MEMBERS}/*.safetensors"))
         if path.parent.parent.name not in what.outside
     ]
     models = [file for name in (what.base, what.start, options.get("reference")) for file in _files_of(name)]
@@ -163,14 +164,17 @@ def finetuned(what: Design) -> bool:
 
 @dataclass(frozen=True)
 class Training:
-    """A command that trains: its grammar, the options that were given, and what it does with them."""
+    """A command that trains: its grammar, the options that were given, and what it does with them. idle: options of the
+    task that decide nothing of it.
+    """
 
     grammar: Grammar
     options: Callable[[Given], tuple[Any, ...]]
     train: Callable[..., pretrain.Pretrained | finetune.Finetuned]
+    idle: tuple[str, ...] = ("device",)
 
 
-PRETRAINING = Training(pretrain.GRAMMAR, pretrain.options, pretrain.pretrain)
+PRETRAINING = Training(pretrain.GRAMMAR, pretrain.options, pretrain.pretrain, ("device", "second"))
 FINETUNING = Training(finetune.GRAMMAR, finetune.options, finetune.finetune)
 
 
@@ -179,7 +183,8 @@ def _trained(command: Training, folder: Path, words: Sequence[str], rests_on: Ma
     given, run = parse(command.grammar, words), RunFolder(folder)
     recipe = plain(given.resolved(*command.options(given)))
     noted = folder / RESTS_ON
-    same = noted.is_file() and read_json(noted) == rests_on and run.config.is_file() and read_config(run) == recipe
+    same = noted.is_file() and read_json(noted) == rests_on
+    same = same and run.config.is_file() and _deciding(read_config(run), command) == _deciding(recipe, command)
     if same and run.summary.is_file():
         return True
     if same and last_complete(folder) is not None:
@@ -190,6 +195,15 @@ def _trained(command: Training, folder: Path, words: Sequence[str], rests_on: Ma
     elif command is FINETUNING:
         write_summary(run, done.summary)
     return done.complete
+
+
+def _deciding(recipe: Mapping[str, Any], command: Training) -> dict[str, Any]:
+    """A recipe without the options that decide nothing of what is kept."""
+    task = recipe.get("task")
+    if not isinstance(task, Mapping):
+        return dict(recipe)
+    options = {name: value for name, value in task.get("init_args", {}).items() if name not in command.idle}
+    return {**recipe, "task": {**task, "init_args": options}}
 
 
 class NoteMarks(TrainerCallback):

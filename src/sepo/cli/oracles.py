@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,23 +13,15 @@ from typing import Any
 from rich.markup import escape
 from torch import Tensor
 
-from sepo.cli.console import progress, say, seconds
+from sepo.cli.console import say, seconds
 from sepo.cli.design_options import Design
-from sepo.oracles import (
-    Ensemble,
-    Fit,
-    Measurements,
-    Oracle,
-    Split,
-    fit,
-    names_function,
-    oracle_named,
-    save_oracle,
-    split_by_group,
-)
+from sepo.cli.opening import best_device
+from sepo.cli.oracle_members import Members, settings_of
+from sepo.oracles import Fit, Measurements, Oracle, Split, names_function, oracle_named, split_by_group
 from sepo.oracles.fitting import correlation
-from sepo.oracles.oracle import FOLDER
+from sepo.oracles.saved import members_in
 from sepo.rewards.importing import source_of
+from sepo.runs.plain import read_json, write_json
 
 QUALITY = "quality.json"
 SEEDS = {"reward": 0, "judge": 1000, "other": 2000}
@@ -96,55 +87,46 @@ def require_enough(asked: Design, measured: Measurements) -> None:
             f"{rows}), and {LEAST} are the least of which the oracles {' and '.join(fitted)} can be fitted and tested. "
             f"Give a larger table, or oracles of your own with --reward_oracle and --judge_oracle.{odd}"
         )
+    known = len(measured) if measured.second is None else int(measured.second.isfinite().sum())
+    if known < LEAST and asked.second is not None and "other" not in asked.outside:
+        raise ValueError(
+            f"second={asked.second!r}: only {known} of the {len(measured)} sequences were measured in it, and {LEAST} "
+            "are the least of which its oracle can be fitted and tested. Leave it out, or bring one with "
+            "--second_oracle."
+        )
 
 
 def _fitted(name: str, asked: Design, measured: Measurements, split: Split) -> Quality:
     folder = asked.folder / "oracles" / name
-    rows = split.reward if name == "reward" else split.judge
+    measured, part = _about(name, measured), "reward" if name == "reward" else "judge"
+    rows = _known(measured, getattr(split, part), name, part)
     hows = [
         Fit.sized(len(rows), ARCHITECTURE[name], asked.epochs, asked.seed + SEEDS[name] + member)
         for member in range(asked.members)
     ]
-    settings = {"fits": [asdict(how) | {"lr": how.rate} for how in hows], "data": _mark(measured, rows, name)}
+    settings = {"fits": [settings_of(how) for how in hows], "data": _mark(measured, rows)}
     kept = _kept(folder, settings)
-    if kept is not None:
+    if kept is not None and len(members_in(folder)) == len(hows):
         return kept
-    data, unseen = measured.chosen(rows), measured.chosen(split.unseen)
-    if name == "other":
-        data, unseen = _of_second(data), _of_second(unseen)
-    say(f"Fitting the oracle {name} to {len(data)} sequences")
-    started = time.monotonic()
-    ensemble = Ensemble(_members(name, data, hows))
-    took = round(time.monotonic() - started, 1)
-    save_oracle(ensemble, folder)
-    return _told(folder, name, Quality(len(data), _agreement(ensemble, unseen), settings, took), len(unseen))
-
-
-def _members(name: str, data: Measurements, hows: list[Fit]) -> list[Any]:
-    """One network for each of `hows`, with a bar over all of their epochs."""
-    members = []
-    with progress(f"  oracle {name}", sum(how.epochs for how in hows)) as told:
-        news = ""
-        for number, how in enumerate(hows):
-            before = number * how.epochs
-
-            def after(epoch: int, found: float, number: int = number) -> None:
-                nonlocal news
-                news = f"network {number + 1}/{len(hows)}, correlation {found:.3f} with its own held-back tenth"
-
-            def along(epochs: float, before: int = before) -> None:
-                told(before + epochs, news)
-
-            members.append(fit(data, how, after, along))
-    return members
+    data, unseen = measured.chosen(rows), measured.chosen(_known(measured, split.unseen, name, "unseen"))
+    members = Members(name, folder, data, settings["data"], hows, best_device(asked.device))
+    ensemble, made = members.fitted()
+    (folder / QUALITY).unlink(missing_ok=True)  # what it says is of the networks that are now replaced
+    members.save(ensemble, made)
+    took = round(sum(each.seconds for each in made), 1)
+    quality = _told(folder, name, Quality(len(data), _agreement(ensemble, unseen), settings, took), len(unseen))
+    members.clear()
+    return quality
 
 
 def _tested(name: str, asked: Design, measured: Measurements, split: Split) -> Quality:
     """Of an oracle from outside: how it agrees with measurement, where something was measured."""
     folder, named = asked.folder / "oracles" / name, asked.outside[name]
-    every = max(-(-len(split.unseen) // ASKED), 1)
-    rows = split.unseen[::every]
-    settings = {"named": named, "files": marks_of(named), "data": _mark(measured, rows, name)}
+    comparable = name != "other" or measured.second is not None
+    measured = _about(name, measured)
+    rows = _known(measured, split.unseen, name, "unseen")
+    rows = rows[:: max(-(-len(rows) // ASKED), 1)]
+    settings = {"named": named, "files": marks_of(named), "data": _mark(measured, rows)}
     if names_function(named) and not settings["files"]:
         say(
             f"  [yellow]{escape(named)}: no source file of it was found, so that a change of it is not noticed: delete "
@@ -156,11 +138,8 @@ def _tested(name: str, asked: Design, measured: Measurements, split: Split) -> Q
     unseen = measured.chosen(rows)
     say(f"Testing the oracle {name}, {named}, on {len(unseen)} sequences")
     started = time.monotonic()
-    oracle = oracle_named(named, measured.alphabet.letters, asked.oracle_timeout)
-    if name == "other":
-        found = _agreement(oracle, _of_second(unseen)) if measured.second is not None else None
-    else:
-        found = _agreement(oracle, unseen)
+    oracle = oracle_named(named, measured.alphabet.letters, asked.oracle_timeout, device=best_device(asked.device))
+    found = _agreement(oracle, unseen) if comparable else None
     folder.mkdir(parents=True, exist_ok=True)
     return _told(folder, name, Quality(0, found, settings, round(time.monotonic() - started, 1)), len(unseen))
 
@@ -173,12 +152,12 @@ def _kept(folder: Path, settings: Mapping[str, Any]) -> Quality | None:
     """What was found before with these settings."""
     if not (folder / QUALITY).is_file():
         return None
-    found = json.loads((folder / QUALITY).read_text(encoding="utf-8"))
+    found = read_json(folder / QUALITY)
     return Quality(**found) if found["settings"] == settings else None
 
 
 def _told(folder: Path, name: str, quality: Quality, tested: int) -> Quality:
-    (folder / QUALITY).write_text(json.dumps(asdict(quality), indent=1) + "\n", encoding="utf-8")
+    write_json(folder / QUALITY, quality)
     took = f", {seconds(quality.seconds)}" if quality.seconds is not None else ""
     if quality.unseen is not None:
         said = "of groups that no oracle was fitted to" if quality.sequences else "that others were not fitted to"
@@ -193,8 +172,9 @@ def marks_of(named: str) -> dict[str, str]:
 
     Of a function it is the file of its module alone, not those that it imports.
     """
-    if any(Path(named).glob(FOLDER.format("*"))):
-        files = sorted(Path(named).rglob("*.safetensors"))
+    members = members_in(named)
+    if members:
+        files = [file for member in members for file in sorted(member.glob("*.safetensors"))]
     elif names_function(named):
         source = source_of(named)
         files = [] if source is None else [source]
@@ -204,16 +184,32 @@ def marks_of(named: str) -> dict[str, str]:
     return {str(path): sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def _mark(measured: Measurements, rows: Tensor, name: str) -> str:
+def _mark(measured: Measurements, rows: Tensor) -> str:
     """What tells these sequences and numbers from any others."""
-    numbers = measured.second if name == "other" and measured.second is not None else measured.activity
-    parts = (measured.alphabet.letters.encode(), measured.tokens[rows], numbers[rows], rows)
+    parts = (measured.alphabet.letters.encode(), measured.tokens[rows], measured.activity[rows], rows)
     digest = sha256()
     for part in parts:
         digest.update(part if isinstance(part, bytes) else part.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
-def _of_second(measured: Measurements) -> Measurements:
-    assert measured.second is not None
+def _about(name: str, measured: Measurements) -> Measurements:
+    """The table as an oracle is concerned with it: `other` with the second assay, if there is one."""
+    if name != "other" or measured.second is None:
+        return measured
     return replace(measured, activity=measured.second, second=None)
+
+
+def _known(measured: Measurements, rows: Tensor, name: str, part: str) -> Tensor:
+    """Those that were measured.
+
+    Raises:
+        ValueError: there is nothing to compare with.
+    """
+    known = rows[measured.activity[rows].isfinite()]
+    if len(known) < 2:
+        raise ValueError(
+            f"The oracle {name!r}: only {len(known)} of the {len(rows)} sequences in the part {part!r} were measured "
+            "in the second assay. Share the groups out otherwise, or leave out --second."
+        )
+    return known

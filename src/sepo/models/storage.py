@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,11 +23,12 @@ WEIGHTS = (
 
 
 @contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
+def replacing(folder: Path, instead_of: Sequence[str] = ()) -> Iterator[Path]:
     """A staging folder to write files into; when the block ends they replace those of the same name in `folder`.
 
-    When there are weights among them, weight files of a former checkpoint that the new one lacks are removed; all other
-    files are left alone. When the block raises, `folder` stays as it was.
+    instead_of: patterns of files and folders of which nothing is left but what is new. When there are weights among
+    the new files, so it is with weight files of a former checkpoint. All other files are left alone. When the block
+    raises, `folder` stays as it was.
     """
     settle(folder)
     staging = folder / STAGING
@@ -36,7 +37,7 @@ def replacing(folder: Path) -> Iterator[Path]:
     try:
         yield staging
         names = sorted(str(path.relative_to(staging)) for path in staging.rglob("*") if path.is_file())
-        (staging / MANIFEST).write_text(json.dumps(names))
+        (staging / MANIFEST).write_text(json.dumps({"names": names, "instead_of": list(instead_of)}))
         for name in [*names, MANIFEST]:
             with open(staging / name, "rb") as file:
                 os.fsync(file.fileno())
@@ -55,15 +56,26 @@ def settle(folder: Path) -> None:
     if not commit.is_dir():
         return
     manifest = commit / MANIFEST
-    names = json.loads(manifest.read_text()) if manifest.is_file() else None
-    if names is not None:
+    told = json.loads(manifest.read_text()) if manifest.is_file() else None
+    if told is not None:
+        names = told["names"]
         new_weights = any("/" not in name and name.endswith(".safetensors") for name in names)
         for name in names:
             if (commit / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 os.replace(commit / name, folder / name)
-        for pattern in WEIGHTS if new_weights else ():
-            for path in folder.glob(pattern):
-                if path.name not in names:
-                    path.unlink()
+        for pattern in (*told["instead_of"], *(WEIGHTS if new_weights else ())):
+            for path in list(folder.glob(pattern)):
+                _keep_only(names, path, folder)
     shutil.rmtree(commit)
+
+
+def _keep_only(names: Sequence[str], path: Path, folder: Path) -> None:
+    """Removes a file of `folder` that is none of `names`, and of a folder inside all such files."""
+    if path.is_dir():
+        for each in list(path.iterdir()):
+            _keep_only(names, each, folder)
+        if not any(path.iterdir()):
+            path.rmdir()
+    elif str(path.relative_to(folder)) not in names:
+        path.unlink()

@@ -5,9 +5,10 @@ from sepo.oracles.command import FromCommand
 from sepo.oracles.fitting import Fit, fit
 from sepo.oracles.lightning import LightningOracle, load_lightning
 from sepo.oracles.measurements import Measurements, read_measurements
-from sepo.oracles.naming import names_function, oracle_named
+from sepo.oracles.naming import names_function, oracle_named, require_apart, same_oracle
 from sepo.oracles.network import ARCHITECTURES, ConvOracle, ConvOracleConfig
-from sepo.oracles.oracle import Ensemble, FromFunction, Oracle, SoftOracle, load_oracle, save_oracle
+from sepo.oracles.oracle import Ensemble, FromFunction, Oracle, SoftOracle
+from sepo.oracles.saved import load_oracle, save_oracle
 from sepo.oracles.splits import Split, split_by_group
 
 __all__ = [
@@ -31,6 +32,8 @@ __all__ = [
     "names_function",
     "oracle_named",
     "read_measurements",
+    "require_apart",
+    "same_oracle",
     "save_oracle",
     "split_by_group",
 ]

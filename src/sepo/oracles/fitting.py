@@ -63,20 +63,22 @@ def fit(
     how: Fit,
     told: Callable[[int, float], None] = lambda epoch, correlation: None,
     stepped: Callable[[float], None] = lambda epochs: None,
+    device: torch.device | str = "cpu",
 ) -> ConvOracle:
     """told(epoch, correlation on the held-back tenth) is called after each epoch, stepped(epochs so far) after each
-    batch.
+    batch. device: where it is fitted, and stays.
     """
+    where = torch.device(device)
     generator = Generator().manual_seed(how.seed)
     order = torch.randperm(len(measured), generator=generator)
     held, used = order.split([held_back(len(order)), len(order) - held_back(len(order))])
     target = measured.activity
     mean, deviation = float(target[used].mean()), max(float(target[used].std()), 1e-6)
     letters = measured.alphabet.letters
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
         torch.manual_seed(how.seed)
         config = ConvOracleConfig(letters, how.architecture, how.hidden_size, mean=mean, deviation=deviation)
-        oracle = ConvOracle(config)
+        oracle: ConvOracle = ConvOracle(config).to(where)  # type: ignore[arg-type]
         optimizer = torch.optim.AdamW(oracle.parameters(), lr=how.rate, weight_decay=how.weight_decay)
         steps = how.epochs * -(-len(used) // how.batch)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, how.rate, total_steps=steps)
@@ -85,8 +87,8 @@ def fit(
             oracle.train()
             batches = _batches(used[torch.randperm(len(used), generator=generator)], how.batch)
             for number, rows in enumerate(batches, 1):
-                onehot = functional.one_hot(measured.tokens[rows], len(letters)).float()
-                error = oracle.standardised(onehot) - (target[rows] - mean) / deviation
+                onehot = functional.one_hot(measured.tokens[rows].to(where), len(letters)).float()
+                error = oracle.standardised(onehot) - (target[rows].to(where) - mean) / deviation
                 optimizer.zero_grad()
                 error.square().mean().backward()
                 optimizer.step()

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from sepo.oracles.alphabet import Alphabet, alphabet_named
 from sepo.oracles.findings import Finding
-from sepo.oracles.tables import numbers_in, read_table, repeated, sort_rows
+from sepo.oracles.tables import numbers_in, read_table, repeated, sort_rows, unmeasured
 from sepo.typing import Float, Int, Tokens
 
 
 @dataclass(frozen=True, eq=False)
 class Measurements:
-    """activity: one number per sequence; second: of another assay, None without one; groups: chromosome, cluster or
+    """activity: one number per sequence; second: of another assay, NaN where nothing was measured, None without one;
+    groups: chromosome, cluster or
     family of each, "" if unknown; rows: their numbers in the table, as a spreadsheet shows them; findings: what is odd
     in it.
     """
@@ -65,7 +66,8 @@ def read_measurements(
     second: str | None = None,
     group: str | None = None,
 ) -> Measurements:
-    """The rows of the commonest length whose letters are known and that were measured; what is odd is told by row.
+    """The rows of the commonest length whose letters are known and whose activity was measured; what is odd is told by
+    row.
 
     The other arguments are names of columns. In FASTA they are words `name=value` of the header. A file is read once
     as long as it does not change.
@@ -92,7 +94,7 @@ def _read(
     letters = alphabet_named(alphabet)
     words = table[sequence].fillna("").astype(str).str.strip().str.upper()
     numbers = {name: numbers_in(table, name, path, how) for name in (activity, second) if name is not None}
-    sorted_out = sort_rows(words, numbers, letters, how)
+    sorted_out = sort_rows(words, activity, numbers[activity], letters, how)
     if not sorted_out.kept.any():
         told = "; ".join(map(str, sorted_out.findings)) or "it is empty"
         raise ValueError(
@@ -100,7 +102,8 @@ def _read(
         )
     kept = sorted_out.kept
     groups = table[group].fillna("").astype(str)[kept] if group is not None else [""] * int(kept.sum())
-    twice = repeated(words[kept], list(groups), how)
+    odd = [] if second is None else [*unmeasured(second, numbers[second][kept], how)]
+    odd += repeated(words[kept], list(groups), how)
     return Measurements(
         letters,
         letters.encode(list(words[kept])),
@@ -108,7 +111,7 @@ def _read(
         None if second is None else torch.tensor(numbers[second][kept].to_numpy(), dtype=torch.float32),
         tuple(groups),
         torch.tensor([how.of(int(place)) for place in kept.index[kept]]),
-        (*sorted_out.findings, *twice),
+        (*sorted_out.findings, *odd),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import torch
 
 from sepo.oracles.command import FromCommand
 from sepo.oracles.lightning import load_lightning
-from sepo.oracles.oracle import FOLDER, FromFunction, FromSoftFunction, Oracle, SoftFunction, load_oracle
-from sepo.rewards.importing import named
+from sepo.oracles.oracle import FromFunction, FromSoftFunction, Oracle, SoftFunction
+from sepo.oracles.saved import load_oracle, members_in
+from sepo.rewards.importing import named, source_of
 from sepo.rewards.named import reward_name
 
 LETTERS = "ACGT"
@@ -31,14 +33,15 @@ def oracle_named(
     doubt: float = 0.0,
     device: torch.device | str | None = None,
 ) -> Oracle:
-    """letters: of the tokens; timeout: seconds, of a command; doubt: of a folder's ensemble; device: of a checkpoint.
+    """letters: of the tokens; timeout: seconds, of a command; doubt: of a folder's ensemble; device: of a folder's
+    networks or a checkpoint's, None for the CPU.
 
     Raises:
         ValueError: the name is of none of the forms, or leads to nothing.
     """
     home, _, behind = name.rpartition(":")
-    if any(Path(name).glob(FOLDER.format("*"))):
-        return load_oracle(name, doubt)
+    if members_in(name):
+        return load_oracle(name, doubt, device)
     if name.endswith(".ckpt") or (home.endswith(".ckpt") and behind.isdigit()):
         if letters != LETTERS:
             raise ValueError(f"{name!r} reads the letters {LETTERS}, but the sequences are of {letters}.")
@@ -57,6 +60,55 @@ def names_function(name: str) -> bool:
     """Whether the name has the form of package.module:function or file.py:function, a folder or checkpoint aside."""
     home, _, behind = name.rpartition(":")
     return bool(home) and behind.isidentifier() and (home.endswith(".py") or not any(map(str.isspace, name)))
+
+
+def require_apart(reward: str | None, judge: str | None, fitted: Path | str | None) -> None:
+    """reward, judge: names of oracles from outside, None for those in the folder `fitted`.
+
+    Raises:
+        ValueError: what is rewarded would judge.
+    """
+    given = {"reward": reward, "judge": judge}
+    names = {role: name or (fitted and str(Path(fitted) / role)) for role, name in given.items()}
+    if not all(names.values()) or not any(given.values()) or not same_oracle(*map(str, names.values())):
+        return
+    told = [
+        f"{role}_oracle={names[role]!r}" if name else f"the {role}'s oracle, which is fitted in {names[role]!r},"
+        for role, name in given.items()
+    ]
+    raise ValueError(
+        f"{' and '.join(told)} are the same: what is rewarded cannot judge. Name another, or leave out what you named: "
+        "an oracle is then fitted to the table."
+    )
+
+
+def same_oracle(first: str, second: str) -> bool:
+    """Whether two names lead to one oracle, however its path is written; copies of a file are not compared."""
+    return _leads_to(first) == _leads_to(second)
+
+
+def _leads_to(name: str) -> tuple[str, ...]:
+    """A name with its paths in full, a module as its file, the column as a number."""
+    home, _, behind = name.rpartition(":")
+    if name.endswith(".ckpt"):
+        return _full(name), "0"
+    if home.endswith(".ckpt") and behind.isdigit():
+        return _full(home), str(int(behind))
+    if names_function(name) and not Path(name).is_dir():
+        source = source_of(name)
+        return (home if source is None else _full(str(source))), behind
+    if Path(name).is_dir():
+        return (_full(name),)
+    try:
+        words = shlex.split(name)
+    except ValueError:
+        return (name,)
+    program = [shutil.which(word) or word for word in words[:1]]
+    return tuple(_full(word) if os.sep in word or Path(word).exists() else word for word in (*program, *words[1:]))
+
+
+def _full(path: str) -> str:
+    return str(Path(path).expanduser().resolve())
 
 
 def _function(name: str, letters: str) -> FromFunction:

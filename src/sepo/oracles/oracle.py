@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from sepo.models.opening import accept, quiet
 from sepo.oracles.answers import read_answers, words_of
 from sepo.oracles.fitting import predicted
 from sepo.oracles.network import ConvOracle
 from sepo.rewards.messages import shortened
 from sepo.typing import Float, Tokens
-
-FOLDER = "member_{}"
 
 
 @runtime_checkable
@@ -114,42 +109,3 @@ class FromSoftFunction(FromFunction):
 
     def soft(self, onehot: Float[Tensor, "batch length letters"]) -> Float[Tensor, " batch"]:
         return self.function.soft(onehot)
-
-
-def save_oracle(oracle: Ensemble, folder: Path) -> None:
-    for number, member in enumerate(oracle.members):
-        member.save_pretrained(folder / FOLDER.format(number))  # type: ignore[operator,union-attr]
-
-
-def load_oracle(folder: Path | str, doubt: float = 0.0) -> Ensemble:
-    """
-    Raises:
-        ValueError: no oracle was saved there, or one whose weights are not those of its architecture as it is now.
-    """
-    places = sorted(Path(folder).glob(FOLDER.format("*")))
-    if not places:
-        raise ValueError(f"{folder} holds no oracle: `sepo design` fits one there, or name another folder.")
-    return Ensemble([_member(place) for place in places], doubt)
-
-
-def _member(place: Path) -> ConvOracle:
-    """Complete: transformers fills a hole with noise and only warns of it.
-
-    Raises:
-        ValueError: a file is missing or cut short, or the weights are not those of the architecture as it is now.
-    """
-    try:
-        with quiet(compared=True):
-            opened: Any = ConvOracle.from_pretrained(place, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ValueError(
-            f"The oracle in {place} cannot be opened: {error} Delete {place.parent}, and fit it again."
-        ) from error
-    network, report = opened
-    try:
-        accept(report, place, "ConvOracle", complete=True)
-    except ValueError as error:
-        raise ValueError(
-            f"{error} An oracle of another version has to be fitted again: delete {place.parent}."
-        ) from error
-    return network

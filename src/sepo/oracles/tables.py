@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import re
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,13 @@ from typing import Any
 
 from sepo.oracles.alphabet import Alphabet
 from sepo.oracles.findings import SHOWN, Finding, Numbering, clipped, finding, strange_letter
+
+PARQUET, FASTA = (".parquet", ".pq"), (".fasta", ".fa", ".fna", ".faa", ".ffn")
+OTHER_SEPARATORS = (
+    (";", "semicolons", "write it with commas and decimal points, or as .tsv with tabs and decimal points"),
+    ("\t", "tabs", "name it .tsv"),
+    (",", "commas", "name it .csv"),
+)
 
 
 def pandas() -> Any:
@@ -25,25 +34,48 @@ def read_table(path: Path) -> tuple[Any, Numbering]:
     """A data frame, and how its rows are called: below a header the first is row 2; of FASTA it is record 1.
 
     Raises:
-        ValueError: the file is not there, or is none of csv, tsv, parquet and fasta.
+        ValueError: the file is not there, is none of csv, tsv, parquet and fasta, or has a row of more fields than its
+            header.
     """
     pd = pandas()
     if not path.is_file():
         raise ValueError(f"{path} is not there: give a table of measured sequences (csv, tsv, parquet or fasta).")
-    name = path.name.removesuffix(".gz")
+    name = path.name.lower().removesuffix(".gz")
     try:
-        if name.endswith(".parquet"):
+        if name.endswith(PARQUET):
             table = pd.read_parquet(path)
             return table.reset_index(drop=table.index.names == [None]), Numbering(first=1)
-        if name.endswith((".fasta", ".fa")):
+        if name.endswith(FASTA):
             return pd.DataFrame(_fasta(path)), Numbering("record", 1)
-        with _opened(path) as file:
-            blank = sum(1 for _ in itertools.takewhile(lambda line: not line.strip(), file))
-        separator = "\t" if name.endswith((".tsv", ".txt")) else ","
-        table = pd.read_csv(path, sep=separator, low_memory=False, skiprows=blank, skip_blank_lines=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a table: {' '.join(str(error).split())}.") from error
+        return _separated(path, "\t" if name.endswith((".tsv", ".txt")) else ",")
+    except (ValueError, OSError, EOFError, zlib.error) as error:  # pandas' and pyarrow's are ValueErrors
+        raise ValueError(f"{path} cannot be read as a table: {_plain(error)}") from error
+
+
+def _separated(path: Path, separator: str) -> tuple[Any, Numbering]:
+    pd = pandas()
+    with _opened(path) as file:
+        lines = itertools.dropwhile(lambda numbered: not numbered[1].strip(), enumerate(file))
+        blank, header = next(lines, (0, ""))
+    for other, name, remedy in OTHER_SEPARATORS:
+        if separator not in header and other in header:
+            raise ValueError(f"its fields seem to be separated by {name}; {remedy}.")
+    how = {"sep": separator, "skiprows": blank, "skip_blank_lines": False}
+    pd.read_csv(path, header=None, nrows=2, **how)  # with a header, a longer first row would be taken for one of labels
+    table = pd.read_csv(path, low_memory=False, **how)
     return table[table.notna().any(axis=1)], Numbering(first=blank + 2)
+
+
+def _plain(error: Exception) -> str:
+    """What a reader complains of, in one line."""
+    surplus = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
+    if surplus is None:
+        return f"{' '.join(str(error).split()).rstrip('.')}."
+    expected, row, saw = surplus.groups()
+    return (
+        f"row {row} has {saw} fields and the header {expected}. Remove what is too many, such as a separator at its "
+        "end, write numbers with a decimal point, and put text that holds separators in quotes."
+    )
 
 
 def numbers_in(table: Any, name: str, path: str, how: Numbering) -> Any:
@@ -75,19 +107,14 @@ class Sorted:
     findings: tuple[Finding, ...]
 
 
-def sort_rows(words: Any, numbers: dict[str, Any], letters: Alphabet, how: Numbering) -> Sorted:
-    """Those of known letters, measured in all columns of `numbers`, of the commonest length; and the others."""
+def sort_rows(words: Any, name: str, numbers: Any, letters: Alphabet, how: Numbering) -> Sorted:
+    """Those of known letters, with a number, of the commonest length; and the others. name: of the numbers' column."""
     known = words.map(letters.knows).astype(bool)
-    measured = known & True
-    for column in numbers.values():
-        measured &= column.notna()
+    measured = known & numbers.notna()
     lengths = words[measured].str.len()
     commonest = int(lengths.mode()[0]) if len(lengths) else 0
     kept = measured & (words.str.len() == commonest)
-    lacking = [
-        ", ".join(f"{name!r} is empty" for name, column in numbers.items() if column.isna()[place])
-        for place in list(words.index[known & ~measured])[:SHOWN]
-    ]
+    lacking = [f"{name!r} is empty"] * min(int((known & ~measured).sum()), SHOWN)
     strange = [strange_letter(word, letters.letters) for word in words[~known][:SHOWN]]
     other = [f"{clipped(word)} ({len(word)} letters)" for word in words[measured & ~kept][:SHOWN]]
     found = (
@@ -96,6 +123,15 @@ def sort_rows(words: Any, numbers: dict[str, Any], letters: Alphabet, how: Numbe
         finding(f"not of the commonest length, {commonest}", list(words.index[measured & ~kept]), other, how),
     )
     return Sorted(kept, tuple(each for each in found if each is not None))
+
+
+def unmeasured(name: str, numbers: Any, how: Numbering) -> Iterator[Finding]:
+    """Of the rows that are used, those without a number of the second assay."""
+    places = list(numbers.index[numbers.isna()])
+    problem = "without a number of the second assay, and not used for it"
+    told = finding(problem, places, [f"{name!r} is empty"] * min(len(places), SHOWN), how, left_out=False)
+    if told is not None:
+        yield told
 
 
 def repeated(words: Any, groups: Sequence[str], how: Numbering) -> Iterator[Finding]:
@@ -119,7 +155,8 @@ def repeated(words: Any, groups: Sequence[str], how: Numbering) -> Iterator[Find
 
 
 def _opened(path: Path) -> Any:
-    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8")
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    return opened(path, "rt", encoding="utf-8-sig")
 
 
 def _fasta(path: Path) -> Iterator[dict[str, str]]:

@@ -93,6 +93,12 @@ class Task(ABC):
         return None
 
 
+def device_for(asked: str | None) -> str:
+    """The device that was asked for, else a GPU if torch sees one, else the CPU."""
+    accelerator = torch.accelerator.current_accelerator()
+    return asked or ("cpu" if accelerator is None else accelerator.type)
+
+
 def stacked(sequences: Sequence[Any], length: int) -> Integer[np.ndarray, "batch length"]:
     """Prompts or completions of a task without tokenizer as one array.
 

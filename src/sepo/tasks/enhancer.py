@@ -27,7 +27,7 @@ from sepo.evaluation.sequences import distinct_fraction, mean_hamming_distance
 from sepo.models import as_denoiser, load
 from sepo.models.networks.dna_cnn import DnaCnn, DnaCnnConfig
 from sepo.oracles import LightningOracle, Measurements, load_lightning, read_measurements
-from sepo.tasks.base import Row, Task, TokenRows, stacked
+from sepo.tasks.base import Row, Task, TokenRows, device_for, stacked
 
 FILES = {
     "table": "mdlm/gosai_data/processed_data/gosai_all.csv",
@@ -104,14 +104,9 @@ class Enhancer(Task):
         config = DnaCnnConfig(5, self.measured.length, self.hidden_size, self.stacks)
         return as_denoiser(DnaCnn(config), Absorbing(5, mask=4))
 
-    @property
-    def _where(self) -> str:
-        accelerator = torch.accelerator.current_accelerator()
-        return self.device or ("cpu" if accelerator is None else accelerator.type)
-
     def oracle(self, name: str) -> LightningOracle:
         """reward, judge or open."""
-        return load_lightning(self.path(name), HEPG2, self._where)
+        return load_lightning(self.path(name), HEPG2, device_for(self.device))
 
     @cached_property
     def _reward(self) -> LightningOracle:
@@ -123,7 +118,7 @@ class Enhancer(Task):
 
     @cached_property
     def _pretrained(self) -> Denoiser:
-        return load(self.path("pretrained"), self._where, pickles=True)
+        return load(self.path("pretrained"), device_for(self.device), pickles=True)
 
     @cached_property
     def _motifs(self) -> Motifs | None:

@@ -19,8 +19,16 @@ from sepo.diffusion.process import Absorbing
 from sepo.evaluation.sequences import distinct_fraction, kmer_correlation, mean_hamming_distance, nearest_distance
 from sepo.models import as_denoiser
 from sepo.models.networks.dna_cnn import DnaCnn, DnaCnnConfig
-from sepo.oracles import Ensemble, Measurements, Oracle, load_oracle, oracle_named, read_measurements
-from sepo.tasks.base import Row, Task, stacked
+from sepo.oracles import (
+    Ensemble,
+    Measurements,
+    Oracle,
+    load_oracle,
+    oracle_named,
+    read_measurements,
+    require_apart,
+)
+from sepo.tasks.base import Row, Task, device_for, stacked
 
 KMERS = (3, 6)
 COMPARED = 2000
@@ -49,6 +57,7 @@ class Measured(Task):
         hidden_size: channels of the generator.
         stacks: its convolutions of each dilation.
         top: share of the table with the highest activity, whose k-mers the designs are compared with.
+        device: of the oracles; null: a GPU if there is one.
     """
 
     data: str = ""
@@ -66,6 +75,10 @@ class Measured(Task):
     hidden_size: int = 64
     stacks: int = 4
     top: float = 0.01
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        require_apart(self.reward_oracle, self.judge_oracle, self.oracles)
 
     @cached_property
     def measured(self) -> Measurements:
@@ -96,16 +109,16 @@ class Measured(Task):
         Raises:
             ValueError: no folder was named, or it does not hold the oracle; or the one named from outside is not there.
         """
-        doubt = self.doubt if name == "reward" else 0.0
+        doubt, device = self.doubt if name == "reward" else 0.0, device_for(self.device)
         outside = {"reward": self.reward_oracle, "judge": self.judge_oracle, "other": self.second_oracle}[name]
         if outside is not None:
-            return oracle_named(outside, self.measured.alphabet.letters, self.oracle_timeout, doubt)
+            return oracle_named(outside, self.measured.alphabet.letters, self.oracle_timeout, doubt, device)
         if self.oracles is None:
             raise ValueError(
                 f"The task has no oracle {name!r}: name the folder of all with --task.oracles, which `sepo design` "
                 f"fits, or your own with --task.{'second' if name == 'other' else name}_oracle."
             )
-        return load_oracle(f"{self.oracles}/{name}", doubt)
+        return load_oracle(f"{self.oracles}/{name}", doubt, device)
 
     @property
     def has_other(self) -> bool:
@@ -154,8 +167,11 @@ class Measured(Task):
 
     @cached_property
     def _second_cut(self) -> float:
-        """The other oracle's value that a tenth of the table passes; of an oracle from outside, of some of its rows."""
-        tokens = self.measured.tokens if self.second_oracle is None else self._compared
+        """The other oracle's value that a tenth of the sequences passes that were measured in its assay; of an oracle
+        from outside, a tenth of some rows of the table."""
+        second = self.measured.second
+        known = slice(None) if second is None else second.isfinite()
+        tokens = self.measured.tokens[known] if self.second_oracle is None else self._compared
         return float(self._oracles["other"](tokens).quantile(0.9))
 
     def _tokens(self, completions: Sequence[Any]) -> Tensor:
