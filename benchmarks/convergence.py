@@ -27,7 +27,7 @@ import torch
 from cells import Cells, Record
 from lab_measured import measured_worlds
 from lab_worlds import LAB_WORLDS, LabWorld, pretrained, with_values
-from laboratory import Method, Setting, collect, loss_of, metered, sampler_of
+from laboratory import Method, Setting, collect, loss_of, metered, replay_loss, sampler_of
 from methods import methods
 
 from sepo.diffusion.denoiser import Denoiser
@@ -36,6 +36,7 @@ from sepo.evaluation.objectives import left_to_right_law
 from sepo.evaluation.values import everywhere
 from sepo.evaluation.worlds import Law
 from sepo.samplers import KernelSampler, LeftToRight
+from sepo.training import Elites
 
 RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 KERNEL_STEPS = 6
@@ -85,18 +86,23 @@ def fine_tune(
     setting = Setting(setting.world, setting.reward, setting.beta, reference, setting.sampler)
     objective, before = method.objective(setting.sampler, setting.beta), law_of(setting, reference)
     optimizer = torch.optim.Adam(policy.network.parameters(), lr=rate)
-    meter = policy.meter
+    meter, elites = policy.meter, Elites(method.replay.size if method.replay else 0)
     meter.evaluations = 0
     found, collection = [], 0
     while meter.evaluations < settings.budget:
         old = policy.on(copy.deepcopy(policy.network)) if settings.updates > 1 else policy
         collected = collect(setting, method, old, settings.batch, seed * 100_003 + collection)
+        if method.replay is not None:
+            elites.hear(collected.rollout.x0, collected.credit.reward)
         for update in range(settings.updates):
             for group in optimizer.param_groups:
                 group["lr"] = rate * max(1 - meter.evaluations / settings.budget, 0.0)
             spent = meter.evaluations
             current = old if update == 0 and settings.updates == 1 else policy
-            loss = loss_of(setting, objective, collected, old, current, seed * 100_003 + 17 * collection + update)
+            chance = seed * 100_003 + 17 * collection + update
+            loss = loss_of(setting, objective, collected, old, current, chance)
+            if method.replay is not None:
+                loss = loss + replay_loss(method.replay, elites, current, settings.batch, chance)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(policy.network.parameters(), 1.0)

@@ -10,7 +10,7 @@ rollouts (0, 4 or 16 updates), of every method:
     evaluations     of the network per sequence and update, rollout and reference included; `reading`: without those
 
 Rewards are compared with those of the other sequences of a batch, leave-one-out or as the method has it, and never
-divided by a deviation.
+divided by a deviation. Elite replay has no row: the likelihood of elites is no estimate of this gradient.
 
     python benchmarks/gradient_quality.py [--worlds chain ising] [--quick]      writes runs/lab/gradient_quality.json
     python benchmarks/gradient_quality.py --data FOLDER      the measured worlds as well (lab_measured.py says of what)
@@ -148,7 +148,7 @@ def measure(lab: LabWorld, process: str, cells: Cells, settings: Settings, chose
     """Every cell of a world under a process that is not there yet."""
     started, bench = time.perf_counter(), None
     for network in ("pretrained", "half-trained"):
-        for method in (each for each in methods(process) if each.critic is None):
+        for method in (each for each in methods(process) if each.critic is None and each.replay is None):
             cell = (lab.name, process, network, method.name)
             if (chosen and method.name not in chosen) or cells.has(*cell):
                 continue

@@ -16,16 +16,17 @@ from sepo.diffusion.denoiser import Denoiser, Meter
 from sepo.diffusion.likelihood import path_log_prob
 from sepo.diffusion.rollout import MaskedPath, Rollout
 from sepo.evaluation.worlds import Law, World
-from sepo.objectives import Advantage, Credit, Objective
+from sepo.objectives import Advantage, Credit, Loss, Objective
 from sepo.objectives.advantages import leave_one_out, unit
 from sepo.objectives.baselines import revealed_tokens
 from sepo.objectives.returns import whole
 from sepo.ops import Chance
 from sepo.samplers import SAMPLERS, Ancestral, KernelSampler, Sampler, roll, transitions_log_prob
 from sepo.training.crediting import ByCritic
+from sepo.training.elites import Elites, Replay, learned_again, with_replay
 from sepo.training.experience import rollout_reading
 
-ROLLOUT, VIEWS = 0, 1
+ROLLOUT, VIEWS, REPLAY = 0, 1, 2
 """Purposes of chance."""
 
 
@@ -36,7 +37,8 @@ class Method:
     objective: built for the sampler that draws the rollouts, and a price of nats; priced: nats are paid for in the
     return, else by the objective alone; rescaled: its stated expectation is a gradient only up to a factor, so that it
     is compared after the best positive rescaling; enumerable: its mean over all paths can be summed exactly; returns:
-    at the steps, from rewards, log-ratios and the price; critic: values are learned and stand for a comparison.
+    at the steps, from rewards, log-ratios and the price; critic: values are learned and stand for a comparison; replay:
+    the best sequences so far are learned again, which is no estimate of a gradient.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Method:
     enumerable: bool = False
     returns: Callable[[Tensor, Tensor, float], Tensor] = whole
     critic: ByCritic | None = None
+    replay: Replay | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,13 @@ def loss_of(
         with torch.no_grad():
             ahead = objective.read(setting.reference, views)
     return objective.loss(reading, before, ahead, collected.credit.at(views.step), views).value
+
+
+def replay_loss(how: Replay, elites: Elites, policy: Denoiser, batch: int, seed: int) -> Tensor:
+    """The bound on the likelihood of elites as a loss, of as many as a batch has sequences."""
+    chance = Chance.seeded(seed, [0], batch, purpose=REPLAY)
+    views = learned_again(elites, how, Canvas.blank(batch, elites.tokens.shape[1]).free, policy.process, chance)
+    return with_replay(Loss(torch.zeros(()), {}), policy, views, how).value
 
 
 def flat_gradient(value: Tensor, policy: Denoiser) -> Tensor:

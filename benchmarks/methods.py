@@ -33,13 +33,12 @@ from sepo.objectives.readings import CleanScore, FreshNoise, MaskedConditionals,
 from sepo.objectives.returns import to_go
 from sepo.samplers import KernelSampler, Sampler
 from sepo.training.crediting import ByCritic
+from sepo.training.elites import Replay
 
 OWN_BETA = ("wdce", "trajectory_balance", "vrpo", "sdpo")
 """Rivals with an option `beta` of their own."""
 BETA = 0.1
 """Reward per nat in every world of the laboratory."""
-UNPRICED = ("vrpo", "sdpo")
-"""Those of them whose return is the reward alone."""
 EXACT = ("trajectory_pg", "trajectory_balance")
 """Rivals whose expectation is the gradient itself, not one up to a factor (means over tokens, softmax weights)."""
 LEFT_OUT = ("drakes",)
@@ -92,18 +91,15 @@ UNIFORM = (
 
 def rival(name: str, kind: type[Algorithm]) -> Method:
     """A published method with its defaults; beta is the laboratory's where the method has one."""
-
-    def build(sampler: Sampler, beta: float) -> Objective:
-        return (kind(beta=beta) if name in OWN_BETA else kind()).objective()  # type: ignore[call-arg]
-
-    advantage = (kind(beta=BETA) if name in OWN_BETA else kind()).advantage()  # type: ignore[call-arg]
+    algorithm = kind(beta=BETA) if name in OWN_BETA else kind()  # type: ignore[call-arg]
     return Method(
         name,
-        build,
-        replace(advantage, scale=unit),
+        plain(algorithm.objective()),
+        replace(algorithm.advantage(), scale=unit),
         sampler=kind.sampler,
-        priced=name not in UNPRICED,
+        priced=algorithm.return_beta != 0,
         rescaled=name not in EXACT,
+        replay=Replay() if kind.replays else None,
     )
 
 

@@ -78,6 +78,29 @@ def test_fine_tuning_comes_closer_to_the_optimum_within_its_budget(lab, half) ->
     assert found[-1]["total_variation"] < 0.6 * start["total_variation"]
 
 
+def test_every_method_spends_evaluations_and_moves_the_policy(lab) -> None:
+    """A collection of 8 in a world of four sequences."""
+    worlds = lab.lab_worlds
+    tiny = worlds.LabWorld("tiny", worlds.World(2, 2), worlds.markov_chain, lambda world: worlds.count(world, 1) / 2)
+    half = tiny, worlds.pretrained(tiny, "absorbing", steps=2)
+    for method in lab.methods.methods("absorbing"):
+        where = setting(lab, half, method.name)[0]
+        [found] = lab.convergence.fine_tune(
+            where, method, lab.convergence.Settings(60, 8), rate=3e-3, seed=0, standings=1
+        )
+        assert found["evaluations"] >= 60 and 0 < found["kl"] < 0.1, method.name
+
+
+def test_elite_replay_raises_the_reward_of_what_it_has_seen(lab, half) -> None:
+    where, method = setting(lab, half, "elite_replay")
+    before = lab.convergence.law_of(where, half[1])
+    start = lab.convergence.standing(where, half[1], before, 0)
+    found = lab.convergence.fine_tune(
+        where, method, lab.convergence.Settings(budget=3_000), rate=1e-2, seed=0, standings=1
+    )
+    assert found[-1]["expected_reward"] > start["expected_reward"] + 0.2
+
+
 def test_every_method_of_the_library_is_in_the_laboratory(lab) -> None:
     from sepo.objectives.algorithms import ALGORITHMS
 
