@@ -31,6 +31,7 @@ from laboratory import Method, Setting, collect, loss_of, metered, replay_loss, 
 from methods import methods
 
 from sepo.diffusion.denoiser import Denoiser
+from sepo.diffusion.process import Absorbing
 from sepo.evaluation.exact import kernel_law, kl, optimum, total_variation, visits_of
 from sepo.evaluation.objectives import left_to_right_law
 from sepo.evaluation.values import everywhere
@@ -39,7 +40,6 @@ from sepo.samplers import KernelSampler, LeftToRight
 from sepo.training import Elites
 
 RATES = (1e-3, 3e-3, 1e-2, 3e-2)
-KERNEL_STEPS = 6
 TUNING_SEED = 1000
 LOST = {"total_variation": 1.0, "expected_reward": float("nan"), "kl": float("inf")}
 """The standing of a run whose weights are no longer finite."""
@@ -55,10 +55,11 @@ class Settings:
 
 
 def law_of(setting: Setting, policy: Denoiser) -> Law:
+    """Of finished sequences: ancestral rollouts of masks are judged at their limit of many steps, first-hitting."""
     with torch.no_grad():
         if isinstance(setting.sampler, LeftToRight):
             return left_to_right_law(policy, setting.world).double()
-        if isinstance(setting.sampler, KernelSampler):
+        if isinstance(setting.sampler, KernelSampler) and not isinstance(policy.process, Absorbing):
             return kernel_law(setting.sampler, policy, setting.world).double()
         world = setting.world
         return visits_of(everywhere(policy, world).exp(), world)[world.state_index(world.sequences)]
@@ -84,7 +85,7 @@ def fine_tune(
     if method.critic is not None:
         policy = with_values(policy, seed)
     setting = Setting(setting.world, setting.reward, setting.beta, reference, setting.sampler)
-    objective, before = method.objective(setting.sampler, setting.beta), law_of(setting, reference)
+    objective, before = method.objective(setting), law_of(setting, reference)
     optimizer = torch.optim.Adam(policy.network.parameters(), lr=rate)
     meter, elites = policy.meter, Elites(method.replay.size if method.replay else 0)
     meter.evaluations = 0
@@ -127,7 +128,7 @@ def score(beta: float, found: list[dict[str, float]]) -> float:
 
 
 def record(lab: LabWorld, process: str, method: Method, settings: Settings, seeds: int, policy: Denoiser) -> Record:
-    setting = Setting(lab.world, lab.reward(lab.world), lab.beta, policy, sampler_of(method, process, KERNEL_STEPS))
+    setting = Setting(lab.world, lab.reward(lab.world), lab.beta, policy, sampler_of(method, process, lab.world))
     tried = {rate: score(lab.beta, fine_tune(setting, method, settings, rate, TUNING_SEED, 1)) for rate in RATES}
     rate = max(tried, key=lambda each: tried[each])
     standings = 8 if len(lab.world.sequences) <= 4096 else 4

@@ -28,29 +28,8 @@ from sepo.training.experience import rollout_reading
 
 ROLLOUT, VIEWS, REPLAY = 0, 1, 2
 """Purposes of chance."""
-
-
-@dataclass(frozen=True)
-class Method:
-    """A way of fine-tuning.
-
-    objective: built for the sampler that draws the rollouts, and a price of nats; priced: nats are paid for in the
-    return, else by the objective alone; rescaled: its stated expectation is a gradient only up to a factor, so that it
-    is compared after the best positive rescaling; enumerable: its mean over all paths can be summed exactly; returns:
-    at the steps, from rewards, log-ratios and the price; critic: values are learned and stand for a comparison; replay:
-    the best sequences so far are learned again, which is no estimate of a gradient.
-    """
-
-    name: str
-    objective: Callable[[Sampler, float], Objective]
-    advantage: Advantage = field(default_factory=lambda: Advantage(leave_one_out, unit))
-    sampler: str | None = None
-    priced: bool = True
-    rescaled: bool = False
-    enumerable: bool = False
-    returns: Callable[[Tensor, Tensor, float], Tensor] = whole
-    critic: ByCritic | None = None
-    replay: Replay | None = None
+UNIFORM_STEPS = 6
+"""Ancestral steps of rollouts under the uniform process."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +41,29 @@ class Setting:
     beta: float
     reference: Denoiser
     sampler: Sampler
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way of fine-tuning.
+
+    objective: built for the sampler of a setting, its price of nats and its reward; priced: nats are paid for in the
+    return, else by the objective alone; rescaled: its stated expectation is a gradient only up to a factor, so that it
+    is compared after the best positive rescaling; enumerable: its mean over all paths can be summed exactly; returns:
+    at the steps, from rewards, log-ratios and the price; critic: values are learned and stand for a comparison; replay:
+    the best sequences so far are learned again, which is no estimate of a gradient.
+    """
+
+    name: str
+    objective: Callable[[Setting], Objective]
+    advantage: Advantage = field(default_factory=lambda: Advantage(leave_one_out, unit))
+    sampler: str | None = None
+    priced: bool = True
+    rescaled: bool = False
+    enumerable: bool = False
+    returns: Callable[[Tensor, Tensor, float], Tensor] = whole
+    critic: ByCritic | None = None
+    replay: Replay | None = None
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,12 @@ def returns_of(setting: Setting, method: Method, rollout: Rollout) -> tuple[Tens
     return method.returns(reward, ratio, beta), reward, ratio.sum(1), beta * ratio
 
 
-def sampler_of(method: Method, process: str, steps: int) -> Sampler:
-    """One site per step for masks; the given number of ancestral steps for other processes."""
+def sampler_of(method: Method, process: str, world: World) -> Sampler:
+    """One site per step for masks, or as many ancestral steps as sites; `UNIFORM_STEPS` for the uniform process."""
     if process == "uniform":
-        return Ancestral(steps)
+        return Ancestral(UNIFORM_STEPS)
+    if method.sampler == "ancestral":
+        return Ancestral(world.length)
     return SAMPLERS[method.sampler or "first_hitting"]()
 
 
@@ -131,7 +135,7 @@ def loss_of(
     ahead = None
     if objective.uses_reference:
         with torch.no_grad():
-            ahead = objective.read(setting.reference, views)
+            ahead = objective.read_reference(setting.reference, views, reading)
     return objective.loss(reading, before, ahead, collected.credit.at(views.step), views).value
 
 
