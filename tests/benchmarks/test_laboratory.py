@@ -85,7 +85,7 @@ def test_fine_tuning_comes_closer_to_the_optimum_within_its_budget(lab, half) ->
     where, method = setting(lab, half, "sepo")
     settings = lab.convergence.Settings(budget=12_000)
     before = lab.convergence.law_of(where, half[1])
-    start = lab.convergence.standing(where, half[1], before, 0)
+    start = lab.convergence.standing(where, before, before)
     found = lab.convergence.fine_tune(where, method, settings, rate=3e-3, seed=0)
     assert len(found) == 8 and found[-1]["evaluations"] >= 12_000
     assert found[-1]["total_variation"] < 0.6 * start["total_variation"]
@@ -107,7 +107,7 @@ def test_every_method_spends_evaluations_and_moves_the_policy(lab) -> None:
 def test_elite_replay_raises_the_reward_of_what_it_has_seen(lab, half) -> None:
     where, method = setting(lab, half, "elite_replay")
     before = lab.convergence.law_of(where, half[1])
-    start = lab.convergence.standing(where, half[1], before, 0)
+    start = lab.convergence.standing(where, before, before)
     found = lab.convergence.fine_tune(
         where, method, lab.convergence.Settings(budget=3_000), rate=1e-2, seed=0, standings=1
     )
