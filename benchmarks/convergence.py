@@ -8,6 +8,8 @@ reported, by E[R] - beta KL(policy || pretrained) of the exact laws at the end. 
     total_variation   to the optimum p_ref exp(R / beta) / Z, p_ref the law of the pretrained network's sampler
     expected_reward, kl (nats from p_ref), evaluations (so far)
 
+and of p_ref and the optimum themselves, in landmarks.json beside them.
+
     python benchmarks/convergence.py [--worlds chain ising] [--seeds 3] [--quick]      writes runs/lab/convergence.json
     python benchmarks/convergence.py --data FOLDER      the measured worlds as well (lab_measured.py says of what)
 
@@ -19,7 +21,9 @@ from __future__ import annotations
 import argparse
 import copy
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from statistics import mean
 
@@ -27,47 +31,57 @@ import torch
 from cells import Cells, Record
 from lab_measured import measured_worlds
 from lab_worlds import LAB_WORLDS, LabWorld, pretrained, with_values
-from laboratory import Method, Setting, collect, loss_of, metered, sampler_of
+from laboratory import UNIFORM_STEPS, Method, Setting, collect, loss_of, metered, replay_loss, sampler_of
 from methods import methods
 
 from sepo.diffusion.denoiser import Denoiser
+from sepo.diffusion.process import Absorbing
 from sepo.evaluation.exact import kernel_law, kl, optimum, total_variation, visits_of
 from sepo.evaluation.objectives import left_to_right_law
 from sepo.evaluation.values import everywhere
 from sepo.evaluation.worlds import Law
-from sepo.samplers import KernelSampler, LeftToRight
+from sepo.samplers import Ancestral, FirstHitting, KernelSampler, LeftToRight
+from sepo.training import Elites
 
 RATES = (1e-3, 3e-3, 1e-2, 3e-2)
-KERNEL_STEPS = 6
 TUNING_SEED = 1000
 LOST = {"total_variation": 1.0, "expected_reward": float("nan"), "kl": float("inf")}
 """The standing of a run whose weights are no longer finite."""
+JUDGES = {
+    "absorbing": {"first_hitting": FirstHitting(), "left_to_right": LeftToRight()},
+    "uniform": {"ancestral": Ancestral(UNIFORM_STEPS)},
+}
+"""The samplers whose laws are compared, by process."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """budget: network evaluations of a run; batch: sequences per collection; updates: on each of them."""
+    """budget: network evaluations of a run; batch: sequences per collection; updates: on each of them.
+
+    seeds: runs whose mean is reported.
+    """
 
     budget: int = 100_000
     batch: int = 64
     updates: int = 2
+    seeds: int = 3
 
 
 def law_of(setting: Setting, policy: Denoiser) -> Law:
+    """Of finished sequences: ancestral rollouts of masks are judged at their limit of many steps, first-hitting."""
     with torch.no_grad():
         if isinstance(setting.sampler, LeftToRight):
             return left_to_right_law(policy, setting.world).double()
-        if isinstance(setting.sampler, KernelSampler):
+        if isinstance(setting.sampler, KernelSampler) and not isinstance(policy.process, Absorbing):
             return kernel_law(setting.sampler, policy, setting.world).double()
         world = setting.world
         return visits_of(everywhere(policy, world).exp(), world)[world.state_index(world.sequences)]
 
 
-def standing(setting: Setting, policy: Denoiser, before: Law, evaluations: int) -> dict[str, float]:
-    law = law_of(setting, policy)
+def standing(setting: Setting, law: Law, before: Law) -> dict[str, float]:
+    """Of a law, on the way from `before` to the optimum."""
     goal = optimum(before, setting.reward, setting.beta)
     return {
-        "evaluations": evaluations,
         "total_variation": float(total_variation(law, goal)),
         "expected_reward": float((law * setting.reward).sum()),
         "kl": float(kl(law, before)),
@@ -83,20 +97,25 @@ def fine_tune(
     if method.critic is not None:
         policy = with_values(policy, seed)
     setting = Setting(setting.world, setting.reward, setting.beta, reference, setting.sampler)
-    objective, before = method.objective(setting.sampler, setting.beta), law_of(setting, reference)
+    objective, before = method.objective(setting), law_of(setting, reference)
     optimizer = torch.optim.Adam(policy.network.parameters(), lr=rate)
-    meter = policy.meter
+    meter, elites = policy.meter, Elites(method.replay.size if method.replay else 0)
     meter.evaluations = 0
     found, collection = [], 0
     while meter.evaluations < settings.budget:
         old = policy.on(copy.deepcopy(policy.network)) if settings.updates > 1 else policy
         collected = collect(setting, method, old, settings.batch, seed * 100_003 + collection)
+        if method.replay is not None:
+            elites.hear(collected.rollout.x0, collected.credit.reward)
         for update in range(settings.updates):
             for group in optimizer.param_groups:
                 group["lr"] = rate * max(1 - meter.evaluations / settings.budget, 0.0)
             spent = meter.evaluations
             current = old if update == 0 and settings.updates == 1 else policy
-            loss = loss_of(setting, objective, collected, old, current, seed * 100_003 + 17 * collection + update)
+            chance = seed * 100_003 + 17 * collection + update
+            loss = loss_of(setting, objective, collected, old, current, chance)
+            if method.replay is not None:
+                loss = loss + replay_loss(method.replay, elites, current, settings.batch, chance)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(policy.network.parameters(), 1.0)
@@ -107,7 +126,7 @@ def fine_tune(
             return [*found, LOST | {"evaluations": meter.evaluations}]
         if meter.evaluations >= settings.budget * (len(found) + 1) / standings:
             spent = meter.evaluations
-            found.append(standing(setting, policy, before, spent))
+            found.append({"evaluations": spent, **standing(setting, law_of(setting, policy), before)})
             meter.evaluations = spent
             if not found[-1]["kl"] < float("inf"):
                 break
@@ -120,12 +139,12 @@ def score(beta: float, found: list[dict[str, float]]) -> float:
     return value if value == value else -float("inf")
 
 
-def record(lab: LabWorld, process: str, method: Method, settings: Settings, seeds: int, policy: Denoiser) -> Record:
-    setting = Setting(lab.world, lab.reward(lab.world), lab.beta, policy, sampler_of(method, process, KERNEL_STEPS))
+def record(lab: LabWorld, process: str, method: Method, settings: Settings, policy: Denoiser) -> Record:
+    setting = Setting(lab.world, lab.reward(lab.world), lab.beta, policy, sampler_of(method, process, lab.world))
     tried = {rate: score(lab.beta, fine_tune(setting, method, settings, rate, TUNING_SEED, 1)) for rate in RATES}
     rate = max(tried, key=lambda each: tried[each])
     standings = 8 if len(lab.world.sequences) <= 4096 else 4
-    runs = [fine_tune(setting, method, settings, rate, seed, standings) for seed in range(seeds)]
+    runs = [fine_tune(setting, method, settings, rate, seed, standings) for seed in range(settings.seeds)]
     last = [run[-1] for run in runs]
     return {
         **{name: mean(each[name] for each in last) for name in last[0]},
@@ -145,17 +164,33 @@ def report(records: list[Record]) -> None:
         )
 
 
+def mark(lab: LabWorld, process: str, begin: Callable[[], Denoiser], cells: Cells) -> None:
+    """Where runs begin and what they cannot pass, for each sampler by which laws are judged."""
+    for name, sampler in JUDGES[process].items():
+        if cells.has(lab.name, process, name):
+            continue
+        setting = Setting(lab.world, lab.reward(lab.world), lab.beta, begin(), sampler)
+        before = law_of(setting, setting.reference)
+        laws = {"pretrained": before, "optimum": optimum(before, setting.reward, setting.beta)}
+        found = [{"landmark": landmark, **standing(setting, law, before)} for landmark, law in laws.items()]
+        cells.put(lab.name, process, name, records=[each | {"objective": score(lab.beta, [each])} for each in found])
+
+
 def measure(
-    lab: LabWorld, process: str, cells: Cells, settings: Settings, seeds: int, chosen: list[str] | None
+    lab: LabWorld,
+    process: str,
+    begin: Callable[[], Denoiser],
+    cells: Cells,
+    settings: Settings,
+    chosen: list[str] | None,
 ) -> None:
     """Every cell of a world under a process that is not there yet."""
-    started, policy = time.perf_counter(), None
+    started = time.perf_counter()
     for method in methods(process):
         cell = (lab.name, process, method.name)
         if (chosen and method.name not in chosen) or cells.has(*cell):
             continue
-        policy = policy or pretrained(lab, process)
-        cells.put(*cell, records=[record(lab, process, method, settings, seeds, policy)])
+        cells.put(*cell, records=[record(lab, process, method, settings, begin())])
     print(f"\n== {lab.name}, {process} ({time.perf_counter() - started:.0f} s)")
     report(cells.where(world=lab.name, process=process))
 
@@ -165,20 +200,23 @@ def main() -> None:
     parser.add_argument("--worlds", nargs="+", help="some of them only, by name")
     parser.add_argument("--data", type=Path, help="folder of the measured tables: adds the worlds tfbind8 and gb1")
     parser.add_argument("--methods", nargs="+", help="some of them only, by name")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=Settings.seeds)
     parser.add_argument("--budget", type=int, default=Settings.budget)
     parser.add_argument("--quick", action="store_true", help="a hundredth of the budget, one seed, to see that it runs")
     parser.add_argument("--out", type=Path, default=Path("runs/lab/convergence.json"))
     options = parser.parse_args()
     if options.quick:
         options.budget, options.seeds = 3_000, 1
-    settings = Settings(budget=options.budget)
-    cells = Cells(options.out, ("world", "process", "method"), vars(settings) | {"seeds": options.seeds})
+    settings = Settings(budget=options.budget, seeds=options.seeds)
+    cells = Cells(options.out, ("world", "process", "method"), vars(settings))
+    landmarks = Cells(options.out.with_name("landmarks.json"), ("world", "process", "sampler"), {})
     worlds = [*LAB_WORLDS, *(measured_worlds(options.data) if options.data else ())]
     for lab in (each for each in worlds if not options.worlds or each.name in options.worlds):
         for process in lab.processes:
-            measure(lab, process, cells, settings, options.seeds, options.methods)
-    print(f"\nwrote {options.out}")
+            begin = cache(partial(pretrained, lab, process))
+            mark(lab, process, begin, landmarks)
+            measure(lab, process, begin, cells, settings, options.methods)
+    print(f"\nwrote {options.out} and {landmarks.path.name}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,9 @@ rollouts (0, 4 or 16 updates), of every method:
 Rewards are compared with those of the other sequences of a batch, leave-one-out or as the method has it, and never
 divided by a deviation.
 
+DRAKES (arXiv 2410.13643) is held against the gradient of its own ancestral sampler, on the multilinear extension of the
+reward; what is biased is its soft path.
+
     python benchmarks/gradient_quality.py [--worlds chain ising] [--quick]      writes runs/lab/gradient_quality.json
     python benchmarks/gradient_quality.py --data FOLDER      the measured worlds as well (lab_measured.py says of what)
 
@@ -40,7 +43,6 @@ from sepo.evaluation.exact import all_paths, path_probabilities, rated
 from sepo.objectives import Credit
 
 DISTANCES = (0, 4, 16)
-KERNEL_STEPS = 6
 ENUMERATED = 100_000
 """Paths of a world that are summed over."""
 KEY = ("world", "process", "network", "method")
@@ -54,19 +56,22 @@ class Settings:
 
 def sampled(
     setting: Setting, method: Method, old: Denoiser, new: Denoiser, batches: int, batch: int
-) -> tuple[Tensor, float]:
-    """Ascent gradients of batches [batches parameters]; evaluations per sequence, rollouts included."""
+) -> tuple[Tensor, float, float]:
+    """Ascent gradients of batches [batches parameters]; evaluations per sequence, and those of them that are no rollout
+    and no price of it."""
     old = metered(old)
     new = old if new.network is old.network else new.on(new.network)
-    counted = [old.meter, setting.reference.meter, new.meter]
-    before = sum({id(meter): meter.evaluations for meter in counted}.values())
-    objective = method.objective(setting.sampler, setting.beta)
-    gradients = []
+    meters = {id(meter): meter for meter in (old.meter, setting.reference.meter, new.meter)}.values()
+    objective = method.objective(setting)
+    gradients, evaluations, reading = [], 0, 0
     for index in range(batches):
+        before = sum(meter.evaluations for meter in meters)
         collected = collect(setting, method, old, batch, seed=index)
+        drawn = sum(meter.evaluations for meter in meters)
         gradients.append(-flat_gradient(loss_of(setting, objective, collected, old, new, seed=index), new))
-    after = sum({id(meter): meter.evaluations for meter in counted}.values())
-    return torch.stack(gradients).double(), (after - before) / batches / batch
+        after = sum(meter.evaluations for meter in meters)
+        evaluations, reading = evaluations + after - before, reading + after - drawn
+    return torch.stack(gradients).double(), evaluations / batches / batch, reading / batches / batch
 
 
 def enumerated(setting: Setting, method: Method, old: Denoiser, new: Denoiser) -> Tensor:
@@ -77,7 +82,7 @@ def enumerated(setting: Setting, method: Method, old: Denoiser, new: Denoiser) -
     centred = returns - (probability.unsqueeze(1) * returns).sum(0)
     share = (probability * len(paths)).unsqueeze(1)
     credit = Credit(centred * share, reward, ratio)
-    objective = method.objective(setting.sampler, setting.beta)
+    objective = method.objective(setting)
     return -flat_gradient(loss_of(setting, objective, Collection(paths, credit), old, new, seed=0), new).double()
 
 
@@ -86,7 +91,7 @@ def quality(
 ) -> dict[str, float]:
     """enumerable: whether the paths of the world are few enough to be summed over, where the method has such a mean."""
     exact, norm = target.gradient, target.gradient.norm()
-    gradients, evaluations = sampled(setting, method, target.old, target.new, settings.batches, settings.batch)
+    gradients, evaluations, reading = sampled(setting, method, target.old, target.new, settings.batches, settings.batch)
     mean = gradients.mean(0)
     spread = float((gradients - mean).square().sum() / (settings.batches - 1))
     error = spread / settings.batches
@@ -103,6 +108,7 @@ def quality(
         "bias_error": factor * error**0.5 / float(norm),
         "variance": factor**2 * spread * settings.batch / float(norm) ** 2,
         "evaluations": evaluations,
+        "reading": reading,
     }
 
 
@@ -120,17 +126,14 @@ class Bench:
 
     def records(self, network: str, method: Method, settings: Settings) -> list[Record]:
         """One for each distance between the policy that draws and the one that is updated."""
-        lab, sampler = self.lab, sampler_of(method, self.process, KERNEL_STEPS)
+        lab, sampler = self.lab, sampler_of(method, self.process, self.lab.world)
         setting = Setting(lab.world, self.reward, lab.beta, self.networks[network], sampler)
         if (network, sampler) not in self.known:
             self.known[network, sampler] = targets(setting, self.networks[network], DISTANCES)
-        rollouts = lab.world.length if self.process == "absorbing" else KERNEL_STEPS
-        prices = rollouts * (2 if setting.beta and method.priced else 1)
         found = []
         for updates, target in self.known[network, sampler].items():
             measures = quality(setting, method, target, settings, lab.paths <= ENUMERATED)
-            reading = measures["evaluations"] - prices
-            found.append({"updates": updates, **measures, "reading": reading, "rescaled": method.rescaled})
+            found.append({"updates": updates, **measures, "rescaled": method.rescaled})
         return found
 
 
@@ -144,11 +147,17 @@ def report(found: list[Record]) -> None:
         )
 
 
+def has_gradient(method: Method, lab: LabWorld) -> bool:
+    """Whether there is an exact gradient to hold it against: elites are no estimate of one, a critic's changes as it
+    learns, and that of steps in which several sites appear takes a matrix between all masked states."""
+    return method.critic is None and method.replay is None and (lab.small or method.sampler != "ancestral")
+
+
 def measure(lab: LabWorld, process: str, cells: Cells, settings: Settings, chosen: list[str] | None) -> None:
     """Every cell of a world under a process that is not there yet."""
     started, bench = time.perf_counter(), None
     for network in ("pretrained", "half-trained"):
-        for method in (each for each in methods(process) if each.critic is None):
+        for method in (each for each in methods(process) if has_gradient(each, lab)):
             cell = (lab.name, process, network, method.name)
             if (chosen and method.name not in chosen) or cells.has(*cell):
                 continue

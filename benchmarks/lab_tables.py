@@ -16,6 +16,10 @@ from markdown_tables import Tables, add_options, show, table
 
 Record = dict[str, Any]
 SHIPPED, MEASURED = ("chain", "ising", "parity"), ("tfbind8", "gb1")
+BETA = 0.1
+"""Reward per nat in every world."""
+OWN_SAMPLER = {"just_grpo": "left_to_right"}
+"""Methods that are judged by another sampler than first-hitting, which has another optimum."""
 
 
 def heads(what: str, worlds: Sequence[str]) -> list[str]:
@@ -86,14 +90,44 @@ def endings(records: Sequence[Record], worlds: Sequence[str], process: str = "ab
     return table(head, rows)
 
 
+def arrivals(records: Sequence[Record], landmarks: Sequence[Record], world: str) -> str:
+    """Where training ends in a world of masks, and where it might: the least KL to the optimum first.
+
+    KL(p || optimum) = (what the optimum has of E[R] - beta KL, less what p has) / beta
+    """
+    marks = {(each["sampler"], each["landmark"]): each for each in landmarks if each["world"] == world}
+    found = [each for each in records if each["world"] == world and each["process"] == "absorbing"]
+    found += [
+        {"method": f"*{landmark}*" if sampler == "first_hitting" else f"*{landmark}, {sampler.replace('_', ' ')}*"}
+        | each
+        for (sampler, landmark), each in marks.items()
+    ]
+
+    def away(each: Record) -> float:
+        sampler = each.get("sampler", OWN_SAMPLER.get(each["method"], "first_hitting"))
+        return (marks[sampler, "optimum"]["objective"] - each["objective"]) / BETA
+
+    rows = []
+    for each in sorted(found, key=away):
+        spread = f" ({each['spread']:.2f})" if "spread" in each else ""
+        rate = f"{each['learning_rate']:g}" if "learning_rate" in each else ""
+        numbers = [f"{each[name]:.3f}" for name in ("expected_reward", "kl")]
+        rows.append([each["method"], *numbers, f"{away(each):.3f}", f"{each['total_variation']:.3f}{spread}", rate])
+    head = ["method", "expected reward", "KL from pretrained", "KL to the optimum", "total variation to it", "rate"]
+    return table(head, rows)
+
+
 def tables(folder: Path) -> Tables:
-    quality, ends = (json.loads((folder / f"{name}.json").read_text()) for name in ("gradient_quality", "convergence"))
+    quality, ends, landmarks = (
+        json.loads((folder / f"{name}.json").read_text()) for name in ("gradient_quality", "convergence", "landmarks")
+    )
     return {
         "gradient": lambda: gradients(quality, SHIPPED, ("ising",), process="absorbing"),
         "gradient measured": lambda: gradients(quality, MEASURED, ("tfbind8", "gb1"), process="absorbing"),
         "gradient uniform": lambda: gradients(quality, SHIPPED, ("ising",), process="uniform"),
         "convergence": lambda: endings(ends, SHIPPED),
-        "convergence measured": lambda: endings(ends, MEASURED),
+        "convergence tfbind8": lambda: arrivals(ends, landmarks, "tfbind8"),
+        "convergence gb1": lambda: arrivals(ends, landmarks, "gb1"),
         "convergence uniform": lambda: endings(ends, SHIPPED, "uniform"),
     }
 

@@ -40,9 +40,14 @@ class LabWorld:
     steps: int = FULL
 
     @property
+    def small(self) -> bool:
+        """Whether the kernel of a sampler between all states is a small matrix."""
+        return len(self.world.states) <= 4096
+
+    @property
     def processes(self) -> tuple[str, ...]:
-        """Both where the kernel of the uniform process between all sequences is a small matrix."""
-        return ("absorbing", "uniform") if len(self.world.sequences) <= 4096 else ("absorbing",)
+        """Both in a small world."""
+        return ("absorbing", "uniform") if self.small else ("absorbing",)
 
     @property
     def paths(self) -> int:
@@ -66,12 +71,23 @@ LAB_WORLDS = (
 )
 
 
+class OneHot(nn.Module):
+    """Ids as numbers, [batch length size]; soft tokens stand in for them."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return nn.functional.one_hot(ids, self.size).float()
+
+
 class Perceptron(nn.Module):
     """One-hot sites and, if `timed`, the noise level; two hidden layers; logits for every site."""
 
     def __init__(self, world: World, size: int, timed: bool, width: int = 64) -> None:
         super().__init__()
-        self.size, self.timed = size, timed
+        self.size, self.timed, self.one_hot = size, timed, OneHot(size)
         self.layers = nn.Sequential(
             nn.Linear(world.length * size + timed, width),
             nn.SiLU(),
@@ -81,10 +97,13 @@ class Perceptron(nn.Module):
         )
 
     def forward(self, xt: Tensor, sigma: Tensor) -> Tensor:
-        flat = nn.functional.one_hot(xt, self.size).flatten(1).float()
+        flat = self.one_hot(xt).flatten(1)
         if self.timed:
             flat = torch.cat([flat, torch.exp(-sigma).float().unsqueeze(1)], dim=1)
         return self.layers(flat).unflatten(1, (xt.shape[1], self.size))
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.one_hot
 
 
 def call(network: nn.Module, xt: Tensor, sigma: Tensor, attend: Tensor | None, sites: Tensor | None) -> Tensor:
@@ -103,7 +122,7 @@ class WithValues(nn.Module):
     def forward(
         self, xt: Tensor, sigma: Tensor, attend: Tensor | None = None, sites: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        values = self.critic(nn.functional.one_hot(xt, self.actor.size).flatten(1).float())
+        values = self.critic(self.actor.one_hot(xt).flatten(1))
         logits = call(self.actor, xt, sigma, attend, sites)
         return logits, values if sites is None else values.gather(1, sites)
 

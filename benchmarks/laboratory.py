@@ -16,38 +16,20 @@ from sepo.diffusion.denoiser import Denoiser, Meter
 from sepo.diffusion.likelihood import path_log_prob
 from sepo.diffusion.rollout import MaskedPath, Rollout
 from sepo.evaluation.worlds import Law, World
-from sepo.objectives import Advantage, Credit, Objective
+from sepo.objectives import Advantage, Credit, Loss, Objective
 from sepo.objectives.advantages import leave_one_out, unit
 from sepo.objectives.baselines import revealed_tokens
 from sepo.objectives.returns import whole
 from sepo.ops import Chance
 from sepo.samplers import SAMPLERS, Ancestral, KernelSampler, Sampler, roll, transitions_log_prob
 from sepo.training.crediting import ByCritic
+from sepo.training.elites import Elites, Replay, learned_again, with_replay
 from sepo.training.experience import rollout_reading
 
-ROLLOUT, VIEWS = 0, 1
+ROLLOUT, VIEWS, REPLAY = 0, 1, 2
 """Purposes of chance."""
-
-
-@dataclass(frozen=True)
-class Method:
-    """A way of fine-tuning.
-
-    objective: built for the sampler that draws the rollouts, and a price of nats; priced: nats are paid for in the
-    return, else by the objective alone; rescaled: its stated expectation is a gradient only up to a factor, so that it
-    is compared after the best positive rescaling; enumerable: its mean over all paths can be summed exactly; returns:
-    at the steps, from rewards, log-ratios and the price; critic: values are learned and stand for a comparison.
-    """
-
-    name: str
-    objective: Callable[[Sampler, float], Objective]
-    advantage: Advantage = field(default_factory=lambda: Advantage(leave_one_out, unit))
-    sampler: str | None = None
-    priced: bool = True
-    rescaled: bool = False
-    enumerable: bool = False
-    returns: Callable[[Tensor, Tensor, float], Tensor] = whole
-    critic: ByCritic | None = None
+UNIFORM_STEPS = 6
+"""Ancestral steps of rollouts under the uniform process."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +41,29 @@ class Setting:
     beta: float
     reference: Denoiser
     sampler: Sampler
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way of fine-tuning.
+
+    objective: built for the sampler of a setting, its price of nats and its reward; priced: nats are paid for in the
+    return, else by the objective alone; rescaled: its stated expectation is a gradient only up to a factor, so that it
+    is compared after the best positive rescaling; enumerable: its mean over all paths can be summed exactly; returns:
+    at the steps, from rewards, log-ratios and the price; critic: values are learned and stand for a comparison; replay:
+    the best sequences so far are learned again, which is no estimate of a gradient.
+    """
+
+    name: str
+    objective: Callable[[Setting], Objective]
+    advantage: Advantage = field(default_factory=lambda: Advantage(leave_one_out, unit))
+    sampler: str | None = None
+    priced: bool = True
+    rescaled: bool = False
+    enumerable: bool = False
+    returns: Callable[[Tensor, Tensor, float], Tensor] = whole
+    critic: ByCritic | None = None
+    replay: Replay | None = None
 
 
 @dataclass(frozen=True)
@@ -96,10 +101,12 @@ def returns_of(setting: Setting, method: Method, rollout: Rollout) -> tuple[Tens
     return method.returns(reward, ratio, beta), reward, ratio.sum(1), beta * ratio
 
 
-def sampler_of(method: Method, process: str, steps: int) -> Sampler:
-    """One site per step for masks; the given number of ancestral steps for other processes."""
+def sampler_of(method: Method, process: str, world: World) -> Sampler:
+    """One site per step for masks, or as many ancestral steps as sites; `UNIFORM_STEPS` for the uniform process."""
     if process == "uniform":
-        return Ancestral(steps)
+        return Ancestral(UNIFORM_STEPS)
+    if method.sampler == "ancestral":
+        return Ancestral(world.length)
     return SAMPLERS[method.sampler or "first_hitting"]()
 
 
@@ -128,8 +135,15 @@ def loss_of(
     ahead = None
     if objective.uses_reference:
         with torch.no_grad():
-            ahead = objective.read(setting.reference, views)
+            ahead = objective.read_reference(setting.reference, views, reading)
     return objective.loss(reading, before, ahead, collected.credit.at(views.step), views).value
+
+
+def replay_loss(how: Replay, elites: Elites, policy: Denoiser, batch: int, seed: int) -> Tensor:
+    """The bound on the likelihood of elites as a loss, of as many as a batch has sequences."""
+    chance = Chance.seeded(seed, [0], batch, purpose=REPLAY)
+    views = learned_again(elites, how, Canvas.blank(batch, elites.tokens.shape[1]).free, policy.process, chance)
+    return with_replay(Loss(torch.zeros(()), {}), policy, views, how).value
 
 
 def flat_gradient(value: Tensor, policy: Denoiser) -> Tensor:

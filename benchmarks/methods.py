@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from laboratory import Method
+from lab_soft import multilinear
+from laboratory import Method, Setting
 
 from sepo.objectives import (
     SEPO,
@@ -24,38 +25,47 @@ from sepo.objectives import (
     Unclipped,
 )
 from sepo.objectives.actor_critic import ActorCritic
-from sepo.objectives.advantages import leave_one_out, unit
+from sepo.objectives.advantages import leave_one_out, none, unit
 from sepo.objectives.algorithm import Algorithm
 from sepo.objectives.algorithms import ALGORITHMS
 from sepo.objectives.baselines import StateRegression
+from sepo.objectives.drakes import Drakes
 from sepo.objectives.neighbours import SNIS, Uniform
 from sepo.objectives.readings import CleanScore, FreshNoise, MaskedConditionals, RawLogits
 from sepo.objectives.returns import to_go
-from sepo.samplers import KernelSampler, Sampler
+from sepo.samplers import KernelSampler
 from sepo.training.crediting import ByCritic
+from sepo.training.elites import Replay
 
 OWN_BETA = ("wdce", "trajectory_balance", "vrpo", "sdpo")
 """Rivals with an option `beta` of their own."""
 BETA = 0.1
 """Reward per nat in every world of the laboratory."""
-UNPRICED = ("vrpo", "sdpo")
-"""Those of them whose return is the reward alone."""
 EXACT = ("trajectory_pg", "trajectory_balance")
 """Rivals whose expectation is the gradient itself, not one up to a factor (means over tokens, softmax weights)."""
-LEFT_OUT = ("drakes",)
-"""Takes a reward with a gradient, which the worlds of the laboratory do not have."""
 
 
-def plain(objective: Objective) -> Callable[[Sampler, float], Objective]:
-    return lambda sampler, beta: objective
+def plain(objective: Objective) -> Callable[[Setting], Objective]:
+    return lambda setting: objective
 
 
-def kernel(states: int | None) -> Callable[[Sampler, float], Objective]:
+def kernel(states: int | None) -> Callable[[Setting], Objective]:
     """SEPO in the steps of a sampler with a kernel."""
 
-    def build(sampler: Sampler, beta: float) -> Objective:
-        assert isinstance(sampler, KernelSampler)
-        return SEPO(Transitions(sampler.kernel, states))
+    def build(setting: Setting) -> Objective:
+        assert isinstance(setting.sampler, KernelSampler)
+        return SEPO(Transitions(setting.sampler.kernel, states))
+
+    return build
+
+
+def drakes(hard: bool) -> Callable[[Setting], Objective]:
+    """DRAKES through every step, on the multilinear extension of the reward, at the laboratory's price of nats."""
+
+    def build(setting: Setting) -> Objective:
+        assert isinstance(setting.sampler, KernelSampler)
+        reward = multilinear(setting.world, setting.reward)
+        return Drakes(reward, truncate=setting.sampler.steps, alpha=setting.beta, hard=hard).objective()
 
     return build
 
@@ -80,6 +90,11 @@ MASKED = (
     Method("sepo, capped", plain(SEPO(NextSite(4), ScoreClip(delta=2.0)))),
     Method("sepo, unclipped", plain(SEPO(NextSite(4), Unclipped()))),
 )
+WITH_GRADIENT = tuple(
+    Method(name, drakes(hard), Advantage(none, unit), sampler=Drakes.sampler, priced=False)
+    for name, hard in (("drakes", False), ("drakes, hard states", True))
+)
+"""Of the reward: these see more of it than its numbers at the rollouts (`lab_soft.multilinear`)."""
 UNIFORM = (
     Method("sepo", kernel(None), REGRESSED),
     Method("sepo, not regressed", kernel(None)),
@@ -92,18 +107,15 @@ UNIFORM = (
 
 def rival(name: str, kind: type[Algorithm]) -> Method:
     """A published method with its defaults; beta is the laboratory's where the method has one."""
-
-    def build(sampler: Sampler, beta: float) -> Objective:
-        return (kind(beta=beta) if name in OWN_BETA else kind()).objective()  # type: ignore[call-arg]
-
-    advantage = (kind(beta=BETA) if name in OWN_BETA else kind()).advantage()  # type: ignore[call-arg]
+    algorithm = kind(beta=BETA) if name in OWN_BETA else kind()  # type: ignore[call-arg]
     return Method(
         name,
-        build,
-        replace(advantage, scale=unit),
+        plain(algorithm.objective()),
+        replace(algorithm.advantage(), scale=unit),
         sampler=kind.sampler,
-        priced=name not in UNPRICED,
+        priced=algorithm.return_beta != 0,
         rescaled=name not in EXACT,
+        replay=Replay() if kind.replays else None,
     )
 
 
@@ -111,5 +123,4 @@ def methods(process: str) -> list[Method]:
     """Those that apply to a process."""
     if process == "uniform":
         return list(UNIFORM)
-    rivals = [rival(name, kind) for name, kind in ALGORITHMS.items() if name not in LEFT_OUT]
-    return [*MASKED, *rivals]
+    return [*MASKED, *(rival(name, kind) for name, kind in ALGORITHMS.items()), *WITH_GRADIENT]
