@@ -19,7 +19,17 @@ from sepo.diffusion.process import Absorbing
 from sepo.evaluation.sequences import distinct_fraction, kmer_correlation, mean_hamming_distance, nearest_distance
 from sepo.models import as_denoiser
 from sepo.models.networks.dna_cnn import DnaCnn, DnaCnnConfig
-from sepo.oracles import Ensemble, Measurements, Oracle, load_oracle, oracle_named, read_measurements
+from sepo.oracles import (
+    Ensemble,
+    LightningOracle,
+    Measurements,
+    Oracle,
+    SoftOracle,
+    load_oracle,
+    oracle_named,
+    read_measurements,
+)
+from sepo.samplers.guided import SoftReward
 from sepo.tasks.base import Row, Task, stacked
 
 KMERS = (3, 6)
@@ -106,6 +116,21 @@ class Measured(Task):
                 f"fits, or your own with --task.{'second' if name == 'other' else name}_oracle."
             )
         return load_oracle(f"{self.oracles}/{name}", doubt)
+
+    def soft_reward(self, device: torch.device) -> SoftReward | None:
+        oracle, letters = self.oracle("reward"), len(self.measured.alphabet.letters)
+        if isinstance(oracle, (Ensemble, LightningOracle)):
+            oracle = oracle.to(device)
+        if isinstance(oracle, Ensemble):
+            oracle.requires_grad_(False)
+        if not isinstance(oracle, SoftOracle):
+            return None
+        soft = oracle.soft
+
+        def soft_reward(shares: Tensor) -> Tensor:
+            return soft(shares[..., :letters])
+
+        return soft_reward
 
     @property
     def has_other(self) -> bool:
