@@ -14,6 +14,12 @@ from terminator_tuning import BATCH, COLLECTIONS, USES, drakes, sepo, tuned
 
 from sepo.samplers import Ancestral, FirstHitting, PredictorCorrector, Sampler
 from sepo.samplers.guided import SMC, SVDD, TDS, BestOfN, ClassifierFree, ClassifierGuidance
+from sepo.training.value_fitting import ValueFit, fit_value
+
+CANDIDATES = 8
+VALUE = ValueFit()
+ROUNDS, LED_BATCH, LED_STEPS = 7, 16, 8
+"""Of elite replay under guidance: collections, sequences of each, and steps of a rollout."""
 
 
 def pretrained(bench: Bench, seed: int) -> Outcome:
@@ -37,6 +43,25 @@ def classifier_free(weight: float, bench: Bench, seed: int) -> Outcome:
     designs = drawn(made.policy, sampler, GUIDED, seed)
     evaluations = made.evaluations + made.policy.meter.evaluations
     return replace(outcome(bench, designs, evaluations), seconds=made.seconds)
+
+
+def by_learned_value(bench: Bench, seed: int) -> Outcome:
+    """As many reward calls as fine-tuning has: the value learns from what the last candidates of the designs leave."""
+    policy, sampler = bench.generator(), Ancestral(STEPS)
+    how = replace(VALUE, sequences=COLLECTIONS * BATCH - CANDIDATES * GUIDED, seed=seed)
+    value = fit_value(policy, sampler, bench.reward, how)
+    designs = drawn(policy, SVDD(sampler, bench.reward, CANDIDATES, value=value), GUIDED, seed)
+    return outcome(bench, designs, policy.meter.evaluations)
+
+
+def iterated(bench: Bench, seed: int) -> Outcome:
+    """Elite replay of rollouts that SVDD draws, in as many updates; a rollout asks the reward 2 x 8 times on the way
+    and once at the end, so that 7 collections of 16 are 1,904 of the 1,920 calls.
+    """
+    sampler = SVDD(Ancestral(LED_STEPS), bench.reward, 2)
+    uses = COLLECTIONS * USES // ROUNDS
+    sizes = {"per_device_train_batch_size": LED_BATCH, "num_generations": LED_BATCH, "num_iterations": uses}
+    return tuned(bench, seed, algorithm="elite_replay", sampler=sampler, max_steps=ROUNDS * uses, **sizes)
 
 
 def evolved(bench: Bench, seed: int) -> Outcome:
@@ -80,6 +105,8 @@ METHODS: dict[str, Method] = {
     "drakes 0.003": partial(drakes, 0.003),
     "diffu_grpo": partial(tuned, algorithm="diffu_grpo", num_iterations=USES),
     "elite_replay": partial(tuned, algorithm="elite_replay", num_iterations=USES),
+    "elite_replay, svdd": iterated,
+    "svdd 8, learned value": by_learned_value,
     "svdd 8": partial(guided, lambda bench: SVDD(Ancestral(STEPS), bench.reward, 8)),
     "best of 8": partial(guided, lambda bench: BestOfN(FirstHitting(STEPS), bench.reward, 8)),
     "sepo 0.1": sepo(0.1),

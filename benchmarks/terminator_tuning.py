@@ -63,6 +63,7 @@ def fine_tuned(
     if "algorithm" in changes or soft is not None:
         options |= {"states": 16, "scale_rewards": "group"}
     uses = changes.get("num_iterations", 1)
+    options |= {"per_device_train_batch_size": BATCH, "num_generations": BATCH}
     options |= {"max_steps": COLLECTIONS * uses, "learning_rate": 3e-4, "lr_scheduler_type": "linear"} | changes
 
     def reward(completions: list[np.ndarray], **columns: Any) -> list[float]:
@@ -74,8 +75,6 @@ def fine_tuned(
     with tempfile.TemporaryDirectory() as scratch:
         args = SEPOConfig(
             scratch,
-            per_device_train_batch_size=BATCH,
-            num_generations=BATCH,
             seed=seed,
             save_strategy="no",
             report_to="none",

@@ -73,6 +73,21 @@ def test_the_condition_is_made_once_and_both_networks_are_counted(methods: Modul
     assert (folder / "model.safetensors").stat().st_mtime_ns != weights
 
 
+def test_a_guidance_that_learns_asks_no_more_than_fine_tuning(
+    methods: ModuleType, bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = methods.COLLECTIONS * methods.BATCH
+    bench.oracle = lambda tokens: (tokens == 0).double().mean(1)
+    monkeypatch.setattr(methods, "VALUE", methods.ValueFit(updates=2, batch=8, hidden_size=4, at_once=2000))
+    found = methods.METHODS["svdd 8, learned value"](bench, 0)
+    assert found.calls == len(found.scored) == budget and found.designs.shape == (4, 12)
+    per_round = methods.LED_BATCH * (2 * methods.LED_STEPS + 1)
+    assert budget - per_round < methods.ROUNDS * per_round <= budget
+    for name in ("ROUNDS", "COLLECTIONS", "USES"):
+        monkeypatch.setattr(methods, name, 1)
+    assert methods.METHODS["elite_replay, svdd"](bench, 0).calls == per_round
+
+
 def test_a_policy_is_trained_once_for_several_rows_and_again_for_another_generator(bench: Any) -> None:
     tuning, trained = importlib.import_module("terminator_tuning"), []
 

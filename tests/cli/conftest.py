@@ -7,9 +7,15 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 from transformers.utils import logging as transformers_logging
 
 from sepo.cli import main
+from sepo.models import save_pretrained
+from sepo.oracles import Ensemble
+from sepo.oracles.network import ConvOracle, ConvOracleConfig
+from sepo.oracles.oracle import save_oracle
+from sepo.tasks import Measured
 from tests.oracles.tables import write_table
 
 TOY = f"{Path(__file__).parent / 'toy.py'}"
@@ -56,3 +62,17 @@ def finetuned(tmp_path_factory, pretrained) -> Path:
 def table() -> str:
     """200 measured sequences in the folder of the test."""
     return str(write_table(Path("table.csv"), rows=200))
+
+
+@pytest.fixture
+def measured() -> list[str]:
+    """A table, a generator that has learned nothing, and oracles that have not either: numbers with a gradient."""
+    table = write_table(Path("table.csv"), rows=60)
+    torch.manual_seed(0)
+    for name in ("reward", "judge"):
+        sizes = ConvOracleConfig(hidden_size=8, kernel=5, dropout=0.0, deviation=10.0)
+        save_oracle(Ensemble([ConvOracle(sizes)]), Path("oracles") / name)
+    task = Measured(str(table), sequence="seq", activity="act", oracles="oracles", hidden_size=8)
+    save_pretrained(task.denoiser(), "generator")
+    words = ["--task", "measured", "--task.data", "table.csv", "--task.oracles", "oracles"]
+    return [*words, "--task.sequence", "seq", "--task.activity", "act"]

@@ -18,14 +18,11 @@ from sepo.cli.guiding import Opened
 from sepo.diffusion.process import Absorbing
 from sepo.models import as_denoiser, save_pretrained
 from sepo.models.networks.transformer import Transformer, TransformerConfig
-from sepo.oracles import Ensemble, load_oracle, oracle_named
-from sepo.oracles.network import ConvOracle, ConvOracleConfig
-from sepo.oracles.oracle import save_oracle
+from sepo.oracles import load_oracle, oracle_named
 from sepo.tasks import Measured
 from tests.cli.conftest import TASK, TOY
 from tests.cli.toy import LENGTH
 from tests.oracles.fake_grelu import installed, write_checkpoint
-from tests.oracles.tables import write_table
 
 
 @pytest.mark.parametrize(
@@ -41,7 +38,10 @@ def test_samples_are_led_by_the_reward_that_the_command_was_given(pretrained, op
     base = ["sample", str(pretrained), "--num", "64"]
     assert main([*base, "--output", "plain.npy"]) == 0
     assert main([*base, *TASK, "--guidance", *options, "--output", "dark.npy"]) == 0
-    assert "sequences scored on the way" in capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.split())
+    assert "sequences scored on the way" in said and ("of 8 particles effective on average" in said) == (
+        "smc" in options
+    )
     assert main([*base, "--reward", f"{TOY}:light", "--guidance", *options, "--output", "light.npy"]) == 0
     dark, plain, light = (np.load(f"{name}.npy") for name in ("dark", "plain", "light"))
     assert (dark == 2).mean() > (plain == 2).mean() + 0.15
@@ -55,9 +55,37 @@ def test_prompts_of_a_population_stay_together_in_an_evaluation(pretrained, caps
     assert main(["evaluate", str(pretrained), *task, *led, "--num", "48", "--output", "led.json"]) == 0
     plain, found = (json.loads(Path(name).read_text()) for name in ("plain.json", "led.json"))
     assert found["reward"] > plain["reward"] + 0.1 and found["reward_calls"] == 48 * 6
-    assert "reward_calls" not in plain
+    assert "reward_calls" not in plain and "effective_particles" not in plain
+    effective = found["effective_particles"]
+    assert 1 <= effective["least"] < effective["mean"] < effective["particles"] == 4
     assert main(["evaluate", str(pretrained), *task, *led, "--num", "6"]) == 1
     assert "6 samples are no populations of 4 particles" in capsys.readouterr().err
+
+
+def test_a_value_is_learned_kept_and_opened_again(pretrained, capsys):
+    """Rollouts that it is learned from are counted; those that it leads need no fills on the way."""
+    led = ["--guidance", "svdd", "--guidance_kwargs.candidates", "4", "--steps", "6"]
+    learn = [f"--guidance_kwargs.value_kwargs.{name}" for name in ("sequences", "updates", "batch", "kernel", "folder")]
+    small = [word for pair in zip(learn, ("300", "60", "64", "3", "value"), strict=True) for word in pair]
+    base = ["evaluate", str(pretrained), *TASK, "--bound_draws", "0", "--num", "48"]
+    assert main([*base, *led, "--guidance_kwargs.value", "learned", *small, "--output", "learned.json"]) == 0
+    assert "correlation" in capsys.readouterr().err
+    assert main([*base, *led, "--guidance_kwargs.value", "value", "--output", "kept.json"]) == 0
+    assert main([*base, "--steps", "6", "--output", "plain.json"]) == 0
+    learned, kept, plain = (json.loads(Path(f"{name}.json").read_text()) for name in ("learned", "kept", "plain"))
+    assert learned["reward"] == kept["reward"] > plain["reward"] + 0.2
+    assert kept["reward_calls"] == 48 * 4 and learned["reward_calls"] == 300 + 48 * 4
+    assert kept["network_evaluations"] == 48 * 6 < learned["network_evaluations"]
+
+    def said(*words: str) -> str:
+        assert main([*base, *led, *words]) == 1
+        return " ".join(capsys.readouterr().err.split())
+
+    value = "--guidance_kwargs.value"
+    assert "holds no value.json" in said(value, "nowhere")
+    assert "along 6 steps, and the sampler takes 5" in said(value, "value", "--steps", "5")
+    assert "are of learning a value, and value='value'" in said(value, "value", f"{value}_kwargs.updates", "2")
+    assert "value_kwargs holds 'update'" in said(value, "learned", f"{value}_kwargs.update", "2")
 
 
 FREE = ("--guidance", "classifier_free")
@@ -176,20 +204,6 @@ def test_what_a_second_model_lacks_is_said(pretrained, finetuned, capsys):
 def test_what_is_missing_is_said(pretrained, words, message, capsys):
     assert main(["sample", str(pretrained), "--num", "4", *words]) == 1
     assert message in capsys.readouterr().err
-
-
-@pytest.fixture
-def measured() -> list[str]:
-    """A table, a generator that has learned nothing, and oracles that have not either: numbers with a gradient."""
-    table = write_table(Path("table.csv"), rows=60)
-    torch.manual_seed(0)
-    for name in ("reward", "judge"):
-        sizes = ConvOracleConfig(hidden_size=8, kernel=5, dropout=0.0, deviation=10.0)
-        save_oracle(Ensemble([ConvOracle(sizes)]), Path("oracles") / name)
-    task = Measured(str(table), sequence="seq", activity="act", oracles="oracles", hidden_size=8)
-    save_pretrained(task.denoiser(), "generator")
-    words = ["--task", "measured", "--task.data", "table.csv", "--task.oracles", "oracles"]
-    return [*words, "--task.sequence", "seq", "--task.activity", "act"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ from sepo.samplers.guided import (
     SampledFill,
     Value,
 )
-from sepo.samplers.guided.population import effective, log_mean, systematic
+from sepo.samplers.guided.population import Population, effective, log_mean, systematic
 from sepo.samplers.guided.tilting import Tilt
 from tests.samplers.tilted import (
     BETA,
@@ -41,6 +42,7 @@ from tests.samplers.tilted import (
     each_process,
     exact_value,
     law_of,
+    linear,
     pairs,
     policies,
     shares_of,
@@ -243,3 +245,17 @@ def test_tds_converges_with_the_uniform_process() -> None:
     goal = optimum(law_of(INNER, policy), PAIRS, BETA)
     errors = [distance(TDS(INNER, pairs, BETA, n), policy, goal, 6400) for n in (1, 64)]
     assert errors[0] > 1.5 * errors[1] and errors[1] < 0.06
+
+
+@pytest.mark.parametrize("name", ["smc", "tds"])
+def test_populations_are_told_of_as_they_are_drawn(name: str) -> None:
+    heard: list[Population] = []
+    policy, canvas = softly(), Canvas.blank(12, 3)
+    made: Any = {
+        "smc": SMC(INNER, by_table(REWARD), 0.3, 4, told=heard.append),
+        "tds": TDS(INNER, linear, 0.3, 4, told=heard.append),
+    }[name]
+    roll(made, policy, canvas, Chance.of(0, 12))
+    (told,) = heard
+    again = made.population(policy, canvas, Chance.of(0, 12))
+    assert torch.equal(told.ess, again.ess) and told.ess.shape == (12, STEPS) and float(told.ess.min()) < 4

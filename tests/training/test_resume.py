@@ -69,6 +69,10 @@ CASES = {
     "target of the KL": {"target_kl": 0.02, "kl_gain": 1.0, "num_iterations": 2},
     "elites": {"replay_kwargs": {"size": 5, "search": 3}, "num_iterations": 2},
     "elites alone": {"algorithm": "elite_replay", "states": 16, "beta": 0.0},
+    "guided rollouts": {
+        **{"algorithm": "elite_replay", "states": 16, "beta": 0.0, "num_iterations": 2, "sampling_steps": 4},
+        **{"rollout_guidance": "svdd", "rollout_guidance_kwargs": {"candidates": 2}, "replay_kwargs": {"search": 3}},
+    },
     "dropout": {"disable_dropout": False},
     "sparse log lines": {"logging_steps": 4, "num_iterations": 4},
 }

@@ -72,6 +72,8 @@ FINETUNE = {
     "save_steps": 40,
 }
 """60 collections of 32, each used four times: "sepo 0.03" in benchmarks/terminators.py."""
+OF_SEPO = ("states", "beta", "scale_rewards")
+"""Of these, what other algorithms have defaults of their own for, or nothing of the kind."""
 
 
 def task_of(what: Design) -> Measured:
@@ -144,7 +146,9 @@ def most_active(what: Design) -> list[list[int]]:
 
 def finetuned(what: Design) -> bool:
     """Whether the generator is fine-tuned with SEPO now."""
-    folder, options = what.folder / "tuned", {**FINETUNE, **(what.finetune or {})}
+    given, folder = what.finetune or {}, what.folder / "tuned"
+    left_out = OF_SEPO if given.get("algorithm", "sepo") != "sepo" else ()
+    options = {name: value for name, value in FINETUNE.items() if name not in left_out} | given
     options |= {"model": what.start, "output_dir": folder, "seed": what.seed}
     if what.start != what.base and not options.get("sync_ref_model"):
         options.setdefault("reference", what.base)

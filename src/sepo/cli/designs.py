@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sepo.cli.console import CONSOLE, seconds
 from sepo.cli.design_options import Design
-from sepo.cli.guiding import Opened, guidance_for, needs_kernel
+from sepo.cli.guiding import Opened, guidance_for
 from sepo.cli.opening import chosen_sampler
 from sepo.cli.oracles import Quality
 from sepo.cli.samples import draw_samples, rows_for
@@ -36,7 +36,7 @@ from sepo.runs import (
     read_metrics,
     write_report,
 )
-from sepo.samplers.guided import UNREWARDED
+from sepo.samplers.guided import UNREWARDED, needs_kernel
 from sepo.tasks import Measured
 from sepo.training.prompts import Unconditional
 

@@ -10,7 +10,7 @@ from typing import Any
 from sepo.cli.console import prepare, say
 from sepo.cli.errors import UsageError
 from sepo.cli.grammar import Grammar, Group
-from sepo.cli.guiding import Opened, guidance_for, needs_kernel
+from sepo.cli.guiding import Opened, guidance_for
 from sepo.cli.judging import Judge
 from sepo.cli.naming import rewards_named, task_named
 from sepo.cli.opening import best_device, chosen_sampler, model_beside, model_named
@@ -22,6 +22,7 @@ from sepo.evaluation.bounds import held_out_bound
 from sepo.models import tokenizer_for
 from sepo.rewards import Rewards
 from sepo.runs.plain import plain, to_json, write_json
+from sepo.samplers.guided import needs_kernel
 from sepo.tasks import Task
 from sepo.training.examples import Examples
 from sepo.training.policy import prompts_through
@@ -49,8 +50,10 @@ class Evaluate:
         guidance: best_of_n, svdd or smc around that sampler, led by any reward, tds or classifier by one with a
             gradient (of the task measured), classifier_free by a second model and no reward; null: none.
         guidance_kwargs: its options, as --guidance_kwargs.candidates 8 (best_of_n: n; svdd: candidates, beta; smc and
-            tds: particles, beta, threshold; classifier: gamma; classifier_free: weight, and unconditional, the folder
-            or hub id of the model to move away from, such as the one before fine-tuning; null: the prompt is masked).
+            tds: particles, beta, threshold; svdd and smc: value, learned or the folder of one that was, and
+            value_kwargs, how it is learned, with the folder to keep it in; classifier: gamma; classifier_free: weight,
+            and unconditional, the folder or hub id of the model to move away from, such as the one before
+            fine-tuning; null: the prompt is masked).
         steps: network evaluations per sample at most; null: one site per step (first_hitting), 128 (others).
         bound_draws: noise levels per sequence in the bound; 0: no bound.
         seed: of all chance.
@@ -150,6 +153,8 @@ def worth(model: Opened, what: Evaluate, task: Task | None, tokenizer: Any) -> d
         found["share_of_sites"] = judged.samples.share
     if guidance is not None:
         found["reward_calls"] = judged.samples.reward_calls
+    if judged.samples.effective is not None:
+        found["effective_particles"] = asdict(judged.samples.effective)
     if what.reference is not None:
         other = model_beside("reference", what.reference, policy, str(policy.device), model.options)
         found["path_kl"] = path_kl(judged.samples, other)

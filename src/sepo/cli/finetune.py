@@ -14,6 +14,7 @@ from sepo import recipes
 from sepo.cli.console import INTERRUPTED, ShowProgress, WriteRecipe, prepare, say, stopped
 from sepo.cli.errors import UsageError
 from sepo.cli.grammar import Grammar, Group
+from sepo.cli.guiding import Opened, guided_rollouts_for, soft_algorithm_for
 from sepo.cli.judging import Compared, Comparison, Judge, WatchedReward
 from sepo.cli.naming import rewards_named, task_named
 from sepo.cli.opening import adapter, model_beside, model_named, size
@@ -163,6 +164,7 @@ def trainer_for(what: Finetune, args: SEPOConfig, task: Task | None, watch_kl: b
         raise UsageError("There is no reward: name one with --reward package.module:function, or a --task.")
     more: Any = args.model_init_kwargs or {}
     policy = model_named(what.model, **more)
+    rewarding = task if what.reward is None else None
     tokenizer: Any = None if task is None else task.tokenizer
     return SEPOTrainer(
         model=policy,
@@ -172,6 +174,8 @@ def trainer_for(what: Finetune, args: SEPOConfig, task: Task | None, watch_kl: b
         eval_dataset=unseen_prompts_of(what, task),
         processing_class=tokenizer or tokenizer_for(what.tokenizer or what.model),
         peft_config=adapter(what.peft, policy),
+        algorithm=soft_algorithm_for(args, rewarding),
+        sampler=guided_rollouts_for(args, rewarding, Opened(what.model, policy, more)),
         reference=_reference(what, args, policy, watch_kl),
     )
 

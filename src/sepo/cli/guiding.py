@@ -1,55 +1,35 @@
-"""Guidance of a command's samples: a sampler around the one that was chosen, led by the reward of the command or by a
-second model."""
+"""Guidance of a command's samples or rollouts: a sampler around the one that was chosen, led by the reward of the
+command or by a second model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sepo.cli.console import say
 from sepo.cli.opening import model_beside
 from sepo.cli.rows import Row
 from sepo.diffusion.canvas import Canvas
 from sepo.diffusion.denoiser import Denoiser
-from sepo.diffusion.rollout import StatePath
-from sepo.oracles import Ensemble, LightningOracle, SoftOracle
+from sepo.objectives.algorithm import Algorithm
+from sepo.objectives.algorithms import OF_SOFT_REWARDS
 from sepo.rewards import Rewards
 from sepo.runs import RunFolder, read_config
-from sepo.samplers import Sampler
-from sepo.samplers.guided import (
-    ANY_INNER,
-    SOFT,
-    UNREWARDED,
-    SoftReward,
-    guidance_options,
-    guided,
-)
-from sepo.tasks import Measured, Task
-from sepo.training.prompts import Prompts, as_messages, completion_ids
-from sepo.training.rows import columns_of
-from sepo.typing import Float, Tokens
+from sepo.samplers import KernelSampler, Sampler
+from sepo.samplers.guided import LEARNED, SMC, SOFT, TDS, UNREWARDED, SoftReward, guidance_options, guided
+from sepo.tasks import Task
+from sepo.training import SEPOConfig
+from sepo.training.drawing import build_algorithm, build_sampler
+from sepo.training.guidance import OfTokens
+from sepo.training.prompts import Prompts
+from sepo.training.value_fitting import ValueFit, fit_value, load_value, save_value
 
-
-@dataclass(frozen=True, eq=False)
-class OfTokens:
-    """A reward as trainers take it, asked about whole rows of a batch, each of them as often as there are tokens."""
-
-    rewards: Rewards
-    prompts: Prompts
-    rows: Sequence[Row]
-    canvas: Canvas
-
-    def __call__(self, tokens: Tokens) -> Float[Tensor, " rows"]:
-        times = len(tokens) // len(self.rows)
-        rows, canvas = [row for row in self.rows for _ in range(times)], self.canvas.repeat(times)
-        ended = StatePath(canvas, tokens.unsqueeze(1), torch.zeros(len(tokens), 1), torch.zeros(*tokens.shape, 0).mT)
-        asked = self.prompts.prompts(rows)
-        completions = as_messages(asked, self.prompts.completions(ended))
-        return self.rewards(asked, completions, completion_ids(ended), columns_of(rows)).total
+OTHERS = "best_of_n, svdd or smc"
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,12 +60,25 @@ class Opened:
         return found if isinstance(found, str) else None
 
 
+@dataclass(frozen=True)
+class Effective:
+    """The effective sample size of populations, in particles: its mean over steps and populations, and the least."""
+
+    mean: float
+    least: float
+    particles: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.1f} of {self.particles} particles effective on average, {self.least:.1f} at the least"
+
+
 @dataclass(eq=False)
 class Guidance:
     """name, options: of the guidance, with models in place of their names; rewards: any; soft: with a gradient, for
     those that need one.
 
-    hint: a model that `unconditional` may be; calls: sequences that the reward was asked about so far.
+    hint: a model that `unconditional` may be; calls: sequences that the reward was asked about so far, to learn a value
+    too; ess: of each batch of populations, after each step.
     """
 
     name: str
@@ -94,17 +87,14 @@ class Guidance:
     soft: SoftReward | None = None
     hint: str | None = None
     calls: int = field(default=0, init=False)
+    ess: list[Tensor] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         guidance_options(self.name, self.options)
         if self.together < 1:
             raise ValueError(f"guidance_kwargs: particles={self.together} must be at least 1.")
         if self.name in SOFT and self.soft is None:
-            raise ValueError(
-                f"guidance={self.name!r} follows the gradient of its reward, and this one has none: take the task "
-                "'measured' with an oracle that was fitted here, a .ckpt of gReLU, or a class of your own with a "
-                "method soft(one-hot rows); or best_of_n, svdd or smc."
-            )
+            raise _has_no_gradient(f"guidance={self.name!r}", OTHERS)
 
     @property
     def together(self) -> int:
@@ -124,6 +114,28 @@ class Guidance:
             )
         return max(at_once // self.together, 1) * self.together
 
+    def open_value(self, policy: Denoiser, inner: Sampler, prompts: Prompts, rows: Sequence[Row]) -> None:
+        """A value that was named is learned now, on rollouts of these prompts, or loaded; none: nothing happens.
+
+        Raises:
+            ValueError: options of learning it are not known, or it does not fit.
+        """
+        named = self.options.get("value")
+        if not isinstance(named, str):
+            return
+        value = load_value(named, policy.process, inner) if named != LEARNED else None
+        if value is None:
+            assert self.rewards is not None and isinstance(inner, KernelSampler)
+            how, folder = value_options(self.options.get("value_kwargs") or {})
+            rows = [rows[place % len(rows)] for place in range(how.sequences)]
+            canvas = prompts.canvas(rows).to(policy.device)
+            asked = OfTokens(self.rewards, prompts, rows, canvas)
+            value = fit_value(policy, inner, asked, how, canvas, say)
+            self.calls += value.fitted.reward_calls
+            if folder is not None:
+                save_value(value, folder)
+        self.options = {name: each for name, each in self.options.items() if name != "value_kwargs"} | {"value": value}
+
     def around(self, inner: Sampler, prompts: Prompts, rows: Sequence[Row], canvas: Canvas) -> Sampler:
         """The guided sampler of a batch.
 
@@ -141,7 +153,18 @@ class Guidance:
             self.calls += len(sequences)
             return told(sequences)
 
-        return guided(self.name, inner, counted, self.options)
+        sampler = guided(self.name, inner, counted, self.options)
+        if isinstance(sampler, (SMC, TDS)):
+            return replace(sampler, told=lambda population: self.ess.append(population.ess))
+        return sampler
+
+    @property
+    def effective(self) -> Effective | None:
+        """Of the populations so far; None: there are none."""
+        if not self.ess:
+            return None
+        sizes = torch.cat([each.flatten() for each in self.ess])
+        return Effective(float(sizes.mean()), float(sizes.min()), self.together)
 
     @property
     def _lacks_a_condition(self) -> str:
@@ -176,25 +199,64 @@ def guidance_for(
         return Guidance(name, {**chosen, "unconditional": found}, hint=model.trained_from)
     if rewards is None and task is None:
         raise ValueError(f"guidance={name!r} has no reward to be led by: name a --reward or a --task.")
-    soft = soft_reward_of(task, model.policy.device) if rewards is None else None
+    soft = task.soft_reward(model.policy.device) if rewards is None and task is not None else None
     return Guidance(name, options or {}, rewards or Rewards.of([task.reward]), soft)  # type: ignore[union-attr]
 
 
-def needs_kernel(name: str | None, options: Mapping[str, Any] | None = None) -> bool:
-    """Whether the guidance is around samplers with a kernel alone, or around them at its best: prompts at different
-    places can be masked where all rows are read at every step."""
-    masks_prompts = name in UNREWARDED and (options or {}).get("unconditional") is None
-    return name is not None and (name not in ANY_INNER or masks_prompts)
+def guided_rollouts_for(args: SEPOConfig, task: Task | None, model: Opened) -> Sampler | None:
+    """The guided sampler of rollouts, where its reward has a gradient or a second model leads it; None: the names in
+    `args` are enough. task: whose reward is trained on.
+
+    Raises:
+        ValueError: the reward has no gradient; the second model cannot be loaded, or does not fit.
+    """
+    name, options = args.rollout_guidance, dict(args.rollout_guidance_kwargs or {})
+    reward = None
+    if name in SOFT:
+        reward = None if task is None else task.soft_reward(args.device)
+        if reward is None:
+            raise _has_no_gradient(f"rollout_guidance={name!r}", OTHERS)
+    elif name in UNREWARDED and options.get("unconditional") is not None:
+        options["unconditional"] = model.without_condition(options["unconditional"])
+    else:
+        return None
+    assert name is not None
+    return guided(name, build_sampler(args, model.policy.process), reward, options)
 
 
-def soft_reward_of(task: Task | None, device: torch.device) -> SoftReward | None:
-    """Of shares of letters, the mask's last; None where the task's reward has no gradient."""
-    if not isinstance(task, Measured):
+def value_options(options: Mapping[str, Any]) -> tuple[ValueFit, str | None]:
+    """How a value is learned, and the folder that it is kept in.
+
+    Raises:
+        ValueError: there is no such option.
+    """
+    known = [each.name for each in fields(ValueFit)]
+    if unknown := sorted(options.keys() - {*known, "folder"}):
+        raise ValueError(
+            f"guidance_kwargs.value_kwargs holds {unknown[0]!r}; its options are {', '.join(known)}, and folder, where "
+            "the value is kept."
+        )
+    folder = options.get("folder")
+    return ValueFit(**{name: value for name, value in options.items() if name != "folder"}), folder
+
+
+def soft_algorithm_for(args: SEPOConfig, task: Task | None) -> Algorithm | None:
+    """The algorithm that follows the gradient of the task's reward, where one was named; None: another was.
+
+    Raises:
+        ValueError: the reward has no gradient.
+    """
+    if args.algorithm not in OF_SOFT_REWARDS:
         return None
-    oracle, letters = task.oracle("reward"), len(task.measured.alphabet.letters)
-    if isinstance(oracle, (Ensemble, LightningOracle)):
-        oracle = oracle.to(device)
-    if not isinstance(oracle, SoftOracle):
-        return None
-    soft = oracle.soft
-    return lambda shares: soft(shares[..., :letters])
+    soft = None if task is None else task.soft_reward(args.device)
+    if soft is None:
+        raise _has_no_gradient(f"algorithm={args.algorithm!r}", "another algorithm")
+    return build_algorithm(args, soft)
+
+
+def _has_no_gradient(said: str, others: str) -> ValueError:
+    return ValueError(
+        f"{said} follows the gradient of its reward, and this one has none: take the task 'measured' with an oracle "
+        "that was fitted here, a .ckpt of gReLU, or a class of your own with a method soft(one-hot rows); or "
+        f"{others}."
+    )

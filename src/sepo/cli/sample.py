@@ -10,7 +10,7 @@ from typing import Any
 from sepo.cli.console import prepare, say, seconds
 from sepo.cli.errors import UsageError
 from sepo.cli.grammar import Grammar, Group
-from sepo.cli.guiding import Guidance, Opened, guidance_for, needs_kernel
+from sepo.cli.guiding import Guidance, Opened, guidance_for
 from sepo.cli.naming import rewards_named, task_named
 from sepo.cli.opening import best_device, chosen_sampler, model_named
 from sepo.cli.parsing import parse
@@ -19,7 +19,7 @@ from sepo.cli.samples import Samples, draw_samples, rows_for
 from sepo.cli.writing import as_lines, require_writable, write_samples
 from sepo.models import tokenizer_for
 from sepo.rewards import Rewards
-from sepo.samplers.guided import UNREWARDED
+from sepo.samplers.guided import UNREWARDED, needs_kernel
 from sepo.tasks import Task
 from sepo.training.policy import prompts_through
 
@@ -43,8 +43,10 @@ class Sample:
         guidance: best_of_n, svdd or smc around that sampler, led by any reward, tds or classifier by one with a
             gradient (of the task measured), classifier_free by a second model and no reward; null: none.
         guidance_kwargs: its options, as --guidance_kwargs.candidates 8 (best_of_n: n; svdd: candidates, beta; smc and
-            tds: particles, beta, threshold; classifier: gamma; classifier_free: weight, and unconditional, the folder
-            or hub id of the model to move away from, such as the one before fine-tuning; null: the prompt is masked).
+            tds: particles, beta, threshold; svdd and smc: value, learned or the folder of one that was, and
+            value_kwargs, how it is learned, with the folder to keep it in; classifier: gamma; classifier_free: weight,
+            and unconditional, the folder or hub id of the model to move away from, such as the one before
+            fine-tuning; null: the prompt is masked).
         reward: what leads the guidance, in place of the task's reward: as in sepo evaluate.
         steps: network evaluations per sample at most (of the predictor); null: one site per step (first_hitting,
             left_to_right), 64 or 128 (others).
@@ -112,6 +114,7 @@ def run(words: Sequence[str]) -> int:
         say(f"Samples: [bold]{path}[/]")
     each = samples.evaluations / len(samples)
     asked = f", {samples.reward_calls} sequences scored on the way" if samples.reward_calls else ""
+    asked += f"; {samples.effective}" if samples.effective else ""
     part = "" if samples.share == 1 else f", at {samples.share:.0%} of the sites"
     say(
         f"{len(samples)} samples in {seconds(samples.seconds)}, {samples.evaluations} network evaluations "

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Integer
 from torch import Tensor
 
-from sepo.cli.guiding import Guidance
+from sepo.cli.guiding import Effective, Guidance
 from sepo.cli.rows import Row
 from sepo.diffusion.denoiser import Denoiser, evaluating
 from sepo.diffusion.likelihood import path_log_prob
@@ -36,7 +36,7 @@ class Samples:
 
     exact_density: whether the sampler's log-probabilities are those of its paths; share: of the sites that were
     computed in the evaluations, the others were in a cache; reward_calls: sequences that a guidance asked its reward
-    about.
+    about; effective: the sample size of its populations, if it has any.
     """
 
     prompts: list[Any]
@@ -49,6 +49,7 @@ class Samples:
     exact_density: bool = True
     share: float = 1.0
     reward_calls: int = 0
+    effective: Effective | None = None
 
     def __len__(self) -> int:
         return len(self.completions)
@@ -82,9 +83,10 @@ def draw_samples(
 
     guidance: around the sampler; rows that it draws as one population stay together.
     """
+    before, started = replace(policy.meter), time.monotonic()
     if guidance is not None:
         at_once = guidance.share_out(len(rows), at_once)
-    before, started = replace(policy.meter), time.monotonic()
+        guidance.open_value(policy, sampler, prompts, rows)
     canvas, asked = prompts.canvas(rows), prompts.prompts(rows)
     completions: list[Any] = []
     ids: list[list[int]] = []
@@ -101,8 +103,8 @@ def draw_samples(
     spent, took = policy.meter.evaluations - before.evaluations, time.monotonic() - started
     share = (policy.meter.sites - before.sites) / max(spent * canvas.tokens.shape[1], 1)
     said, exact = as_messages(asked, completions), sampler.exact_density and guidance is None
-    calls = 0 if guidance is None else guidance.calls
-    return Samples(asked, said, ids, columns_of(rows), rollouts, spent, took, exact, share, calls)
+    calls, effective = (0, None) if guidance is None else (guidance.calls, guidance.effective)
+    return Samples(asked, said, ids, columns_of(rows), rollouts, spent, took, exact, share, calls, effective)
 
 
 def rows_for(rows: Sequence[Row] | None, number: int, together: int = 1) -> list[Row]:

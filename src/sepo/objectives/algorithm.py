@@ -29,6 +29,10 @@ class Algorithm(ABC):
     replays: ClassVar[bool] = False
     """Whether it learns from elites, which the trainer keeps."""
 
+    any_sampler: ClassVar[bool] = False
+    """Whether any sequences teach it: neither return nor loss reads the density of the paths that led to them, so that
+    rollouts may be guided."""
+
     @property
     def return_beta(self) -> float | None:
         """What a nat of path KL costs in the return; None: what the configuration says."""

@@ -3,6 +3,7 @@
 from sepo.objectives.algorithm import Algorithm
 from sepo.objectives.coupled_grpo import CoupledGRPO
 from sepo.objectives.diffu_grpo import DiffuGRPO
+from sepo.objectives.drakes import Drakes
 from sepo.objectives.elite_replay import EliteReplay
 from sepo.objectives.espo import Espo
 from sepo.objectives.just_grpo import JustGRPO
@@ -36,3 +37,5 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "elite_replay": EliteReplay,
     "sepo_released": SepoReleased,
 }
+OF_SOFT_REWARDS: dict[str, type[Algorithm]] = {"drakes": Drakes}
+"""Those that follow the gradient of a reward, their first option: an object, which a name does not bring."""

@@ -150,7 +150,8 @@ class Backpropagation(Objective):
 
 @dataclass(frozen=True)
 class Drakes(Algorithm):
-    """Given to the trainer as an object, SEPOTrainer(..., algorithm=Drakes(reward)): no string names a function.
+    """Given to the trainer as an object, SEPOTrainer(..., algorithm=Drakes(reward)): no string names a function. On the
+    command line `--algorithm drakes` takes the reward of a task that offers one (`Task.soft_reward`).
 
     The reward functions of the trainer are logged, and have no part in the loss.
     """

@@ -55,6 +55,7 @@ class EliteReplay(Algorithm):
 
     paper = Paper("GuacaMol: Benchmarking Models for De Novo Molecular Design", "1811.09621")
     replays = True
+    any_sampler = True
 
     @property
     def return_beta(self) -> float:

@@ -63,6 +63,7 @@ class Sdpo(Algorithm):
 
     paper = Paper("Discrete Diffusion Trajectory Alignment via Stepwise Decomposition", "2507.04832")
     needs = "masks"
+    any_sampler = True
 
     together: int = 8
     beta: float = 0.1

@@ -61,6 +61,7 @@ class Vrpo(Algorithm):
         "LLaDA 1.5: Variance-Reduced Preference Optimization for Large Language Diffusion Models", "2505.19223"
     )
     needs = "masks"
+    any_sampler = True
 
     masks: int = 8
     beta: float = 0.2

@@ -102,6 +102,12 @@ def transitions_log_prob(
     return torch.stack(log_prob, dim=1)
 
 
+def has_density(sampler: Sampler, approximate: bool = False) -> bool:
+    """Whether the log-probabilities that it records are the density of its path; approximate: or would be with exact
+    laws."""
+    return (sampler.exact if approximate and isinstance(sampler, ApproximateSampler) else sampler).exact_density
+
+
 def require_density(sampler: Sampler, approximate: bool = False) -> Sampler:
     """The sampler, fit for training.
 
@@ -110,14 +116,13 @@ def require_density(sampler: Sampler, approximate: bool = False) -> Sampler:
     Raises:
         ValueError: the log-probabilities that it records are not the density of its path.
     """
-    asked = sampler.exact if approximate and isinstance(sampler, ApproximateSampler) else sampler
-    if not asked.exact_density:
+    if not has_density(sampler, approximate):
         raise ValueError(
             f"sampler={sampler}: the log-probabilities of its draws are not the density of its path, so that all "
             "ratios and KL would silently be wrong. Train with another one, such as first_hitting, or confidence with "
             "rule='entropy', 'margin' or 'max_prob', temperature=1, top_p=1, rule_temperature=0 and cache=None (a "
-            "cache alone is let through by approximate_rollouts=True); use this one for evaluation only, by `sepo "
-            "sample`."
+            "cache alone is let through by approximate_rollouts=True), or by an algorithm that reads no density, such "
+            "as elite_replay; use this one for evaluation only, by `sepo sample`."
         )
     return sampler
 

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from sepo.diffusion.denoiser import Denoiser
 from sepo.runs.boards import Boards
 from sepo.runs.pixels import Pixels
+from sepo.samplers.guided import SoftReward
 
 Row = Mapping[str, Any]
 
@@ -64,6 +65,11 @@ class Task(ABC):
         self, prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Sequence[list[int]], **columns: Any
     ) -> list[float]:
         """What fine-tuning raises: one number per completion, higher is better."""
+
+    def soft_reward(self, device: torch.device) -> SoftReward | None:
+        """The reward of shares of tokens [batch length vocab], the mask's last, with a gradient, for DRAKES and for
+        guidance by gradients; None: it has none."""
+        return None
 
     def heldout(self) -> Sequence[Row] | None:
         """Data that is never trained on, for the bound of the pretrained model."""

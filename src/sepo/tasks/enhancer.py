@@ -27,6 +27,7 @@ from sepo.evaluation.sequences import distinct_fraction, mean_hamming_distance
 from sepo.models import as_denoiser, load
 from sepo.models.networks.dna_cnn import DnaCnn, DnaCnnConfig
 from sepo.oracles import LightningOracle, Measurements, load_lightning, read_measurements
+from sepo.samplers.guided import SoftReward
 from sepo.tasks.base import Row, Task, TokenRows, device_for, stacked
 
 FILES = {
@@ -107,6 +108,9 @@ class Enhancer(Task):
     def oracle(self, name: str) -> LightningOracle:
         """reward, judge or open."""
         return load_lightning(self.path(name), HEPG2, device_for(self.device))
+
+    def soft_reward(self, device: torch.device) -> SoftReward | None:
+        return load_lightning(self.path("reward"), HEPG2, device).soft
 
     @cached_property
     def _reward(self) -> LightningOracle:

@@ -21,13 +21,16 @@ from sepo.models import as_denoiser
 from sepo.models.networks.dna_cnn import DnaCnn, DnaCnnConfig
 from sepo.oracles import (
     Ensemble,
+    LightningOracle,
     Measurements,
     Oracle,
+    SoftOracle,
     load_oracle,
     oracle_named,
     read_measurements,
     require_apart,
 )
+from sepo.samplers.guided import SoftReward
 from sepo.tasks.base import Row, Task, device_for, stacked
 
 KMERS = (3, 6)
@@ -119,6 +122,21 @@ class Measured(Task):
                 f"fits, or your own with --task.{'second' if name == 'other' else name}_oracle."
             )
         return load_oracle(f"{self.oracles}/{name}", doubt, device)
+
+    def soft_reward(self, device: torch.device) -> SoftReward | None:
+        oracle, letters = self.oracle("reward"), len(self.measured.alphabet.letters)
+        if isinstance(oracle, (Ensemble, LightningOracle)):
+            oracle = oracle.to(device)
+        if isinstance(oracle, Ensemble):
+            oracle.requires_grad_(False)
+        if not isinstance(oracle, SoftOracle):
+            return None
+        soft = oracle.soft
+
+        def soft_reward(shares: Tensor) -> Tensor:
+            return soft(shares[..., :letters])
+
+        return soft_reward
 
     @property
     def has_other(self) -> bool:

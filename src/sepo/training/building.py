@@ -4,21 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-from sepo.diffusion.process import Absorbing, Process
+from sepo.diffusion.process import Process
 from sepo.objectives import SEPO, ActorCritic, Advantage, EntropyBonus, Objective, PathKL, Total, Unclipped
 from sepo.objectives.advantages import BASELINES, SCALES, none, unit
 from sepo.objectives.algorithm import Algorithm
-from sepo.objectives.algorithms import ALGORITHMS
 from sepo.objectives.base import Penalty
 from sepo.objectives.baselines import StateRegression
 from sepo.objectives.neighbours import NEIGHBOURS, SNIS, Neighbours
 from sepo.objectives.readings import AllSites, NextSite, Transitions
 from sepo.objectives.sepo import LEVELS
 from sepo.objectives.weights import WEIGHTS, Reinforce, Weight
-from sepo.samplers import Sampler, require_density, sampler_named
+from sepo.samplers import Sampler
+from sepo.samplers.guided import unguided
 from sepo.training.crediting import ByCritic
+from sepo.training.drawing import (
+    Options,
+    build_algorithm,
+    build_guided,
+    build_sampler,
+    require_paths,
+    require_readable,
+    require_soft_reward,
+)
 from sepo.training.elites import Replay
 from sepo.training.reading_names import chosen, reading_named
 
@@ -35,43 +44,10 @@ OF_GROUPS = ("baseline", "scale_rewards")
 """Options of a critic, and of the comparison within groups that it replaces."""
 
 
-@runtime_checkable
-class Options(Protocol):
-    """What of `SEPOConfig` describes the objects."""
-
-    algorithm: str
-    algorithm_kwargs: Any
-    sampler: str | None
-    sampler_kwargs: Any
-    sampling_steps: int | None
-    approximate_rollouts: bool
-    reading: str | None
-    states: int | None
-    weight: str
-    importance_sampling_level: str
-    epsilon: float
-    epsilon_high: float | None
-    delta: float | None
-    neighbours: str
-    snis_draws: int
-    baseline: str
-    state_baseline: bool
-    scale_rewards: Any
-    use_critic: bool
-    gae_lambda: float
-    vf_coef: float
-    cliprange_value: float | None
-    whiten_advantages: bool
-    beta: float
-    target_kl: float | None
-    path_kl_coef: float
-    entropy_coef: float
-    replay_kwargs: Any
-
-
 @dataclass(frozen=True)
 class Parts:
-    """What a method is made of. beta: reward per nat of path KL, in the return; critic, replay: None without one."""
+    """What a method is made of. beta: reward per nat of path KL, in the return; critic, replay: None without one;
+    guided: around the sampler, draws the rollouts."""
 
     sampler: Sampler
     objective: Objective
@@ -79,20 +55,24 @@ class Parts:
     beta: float
     critic: ByCritic | None = None
     replay: Replay | None = None
+    guided: Sampler | None = None
 
 
 def build_parts(config: Options, process: Process, algorithm: Algorithm | None = None, **given: Any) -> Parts:
     """given: sampler, objective or advantage in place of what is described; None: as described."""
+    require_soft_reward(config, algorithm)
     algorithm = algorithm or build_algorithm(config)
-    sampler = given.get("sampler") or build_sampler(config, process, algorithm)
-    sampler = require_density(sampler, config.approximate_rollouts)
+    drawing = given.get("sampler") or build_guided(config, process, algorithm)
+    require_readable(drawing, config, None if given.get("objective") else algorithm)
+    sampler: Sampler = unguided(drawing)
+    guided = None if sampler is drawing else drawing
     objective = given.get("objective") or build_objective(config, process, sampler, algorithm)
     advantage = given.get("advantage") or build_advantage(config, algorithm)
     if algorithm is not None and given.get("objective") is None:
-        _require_readable(algorithm, process, sampler)
+        require_paths(algorithm, process, sampler)
     beta = _price(config, algorithm)
     critic = build_critic(config, process, sampler)
-    return Parts(sampler, objective, advantage, beta, critic, build_replay(config, algorithm))
+    return Parts(sampler, objective, advantage, beta, critic, build_replay(config, algorithm), guided)
 
 
 def _price(config: Options, algorithm: Algorithm | None) -> float:
@@ -114,55 +94,6 @@ def _price(config: Options, algorithm: Algorithm | None) -> float:
             f"target_kl={config.target_kl} moves beta, but {kind} prices nats itself, at {asked}; leave it out."
         )
     return asked
-
-
-def _require_readable(algorithm: Algorithm, process: Process, sampler: Sampler) -> None:
-    """
-    Raises:
-        ValueError: the method reads masks and the process has none, or paths that this sampler does not take.
-    """
-    kind = type(algorithm).__name__
-    if algorithm.needs is not None and not isinstance(process, Absorbing):
-        raise ValueError(
-            f"{kind} reads masked sites, but the model's process is {type(process).__name__}; choose algorithm='sepo', "
-            "which reads any process."
-        )
-    if algorithm.needs == "paths" and sampler.revisits:
-        raise ValueError(
-            f"{kind} reads paths that fill each mask once, but {type(sampler).__name__} visits sites again; leave "
-            "sampler out, or choose algorithm='sepo'."
-        )
-
-
-def build_algorithm(config: Options) -> Algorithm | None:
-    """None is SEPO, which the options of the configuration describe."""
-    if config.algorithm == "sepo":
-        return None
-    kind = chosen("algorithm", config.algorithm, {"sepo": None, **ALGORITHMS})
-    options: Any = config.algorithm_kwargs or {}
-    known = [field.name for field in fields(kind)]
-    unknown = sorted(options.keys() - set(known))
-    if unknown:
-        raise ValueError(
-            f"algorithm_kwargs holds {unknown[0]!r}, which {config.algorithm} does not have; its options are "
-            f"{', '.join(known) or 'none'}."
-        )
-    return kind(**options)
-
-
-def build_sampler(config: Options, process: Process | None = None, algorithm: Algorithm | None = None) -> Sampler:
-    """process=None: of masks."""
-    algorithm = algorithm or build_algorithm(config)
-    asked = None if algorithm is None else algorithm.sampler
-    if asked is not None and config.sampler not in (None, asked):
-        raise ValueError(
-            f"sampler={config.sampler!r}: {type(algorithm).__name__} reads rollouts of the sampler {asked!r}; leave "
-            "sampler out."
-        )
-    of_masks = process is None or isinstance(process, Absorbing)
-    name = config.sampler or asked or ("first_hitting" if of_masks else "ancestral")
-    options: Any = config.sampler_kwargs or {}
-    return require_density(sampler_named(name, config.sampling_steps, options), config.approximate_rollouts)
 
 
 def build_objective(

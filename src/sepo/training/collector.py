@@ -30,10 +30,11 @@ from sepo.objectives.returns import whole
 from sepo.ops import Chance
 from sepo.record import concatenate
 from sepo.rewards import RewardError, Rewards, Scores, reward_metrics
-from sepo.samplers import KernelSampler, Sampler, roll, transitions_log_prob
+from sepo.samplers import KernelSampler, Sampler, has_density, roll, transitions_log_prob
 from sepo.training.crediting import ByCritic
 from sepo.training.elites import Elites, Replay, around, explorer, learned_again, require_law
 from sepo.training.experience import Experience, rollout_reading
+from sepo.training.guidance import Asked, OfTokens, led_by, require_populations
 from sepo.training.kl_control import KLControl
 from sepo.training.prompts import Prompts, as_messages, completion_ids
 from sepo.training.reference import Reference
@@ -68,7 +69,7 @@ class Collector:
     """gather: a tensor of all processes, in order of rank; group: sequences per prompt; precision: the context in which
     networks run here, so that policy and reference are read in the precision of the loss (bf16) and rewards are not;
     critic: makes the credit in place of the advantage's comparison; replay: how elites are learned again and searched
-    around, None: neither.
+    around, None: neither; guided: draws rollouts in place of the sampler, which is the one inside it.
     """
 
     policy: Denoiser
@@ -84,6 +85,8 @@ class Collector:
     reference: Reference | None = None
     replay: Replay | None = None
     elites: Elites = field(default_factory=lambda: Elites(0))
+    guided: Sampler | None = None
+    asked: Asked = field(default_factory=Asked)
     gather: Callable[[Tensor], Tensor] = field(default=alone)
     precision: Callable[[], AbstractContextManager[Any]] = field(default=nullcontext)
 
@@ -93,6 +96,7 @@ class Collector:
             ValueError: a collection of `groups` groups compares nothing with nothing, or micro-batches of `micro`
                 sequences tear apart what the objective compares.
         """
+        require_populations(self.guided, self.group)
         if self.replay is not None and self.prompts.conditional:
             raise ValueError(
                 "replay keeps the best of all sequences, and those of different prompts cannot be compared: leave "
@@ -124,7 +128,7 @@ class Collector:
         canvas = self._canvas(rows).to(self.policy.device)
         chance = Chance.seeded(self.seed, groups, self.group, self.policy.device, ROLLOUT)
         with self.precision():
-            rollout = roll(self.sampler, self.policy, canvas, chance)
+            rollout = roll(self._drawing(rows, canvas), self.policy, canvas, chance)
         prompts, completions, scores = self._scored(rows, rollout, trainer_state)
         per_step = self.log_ratio(rollout)
         reward = scores.total.to(per_step)
@@ -135,8 +139,18 @@ class Collector:
             metrics |= self._remember(self.replay, rollout, scores, groups)
         return Collected(list(groups), rollout, prompts, completions, scores, returns[:, 0], credit, metrics)
 
+    def _drawing(self, rows: Sequence[Row], canvas: Canvas) -> Sampler:
+        if self.guided is None:
+            return self.sampler
+        return led_by(self.guided, OfTokens(self.rewards, self.prompts, rows, canvas), self.asked)
+
+    @property
+    def _drawn_by(self) -> Sampler:
+        return self.sampler if self.guided is None else self.guided
+
     def _scored(self, rows: Sequence[Row], rollout: Rollout, trainer_state: Any) -> tuple[list[Any], list[Any], Scores]:
         """Prompts, completions, and what the rewards say of them."""
+        self.asked.sequences += len(rows)
         prompts = self.prompts.prompts(rows)
         completions = as_messages(prompts, self.prompts.completions(rollout))
         scores = self.rewards(prompts, completions, completion_ids(rollout), columns_of(rows), trainer_state)
@@ -177,9 +191,10 @@ class Collector:
 
     @torch.no_grad()
     def log_ratio(self, rollout: Rollout) -> Tensor:
-        """log(p / p_ref) of each step of each path, [batch steps] in nats; zeros without a reference."""
+        """log(p / p_ref) of each step of each path, [batch steps] in nats; zeros without a reference, or where paths
+        have no density."""
         own = rollout.log_prob
-        if self.reference is None:
+        if self.reference is None or not has_density(self._drawn_by, approximate=True):
             return torch.zeros_like(rollout.per_step(own))
         if not self.sampler.exact_density:
             with self.precision(), evaluating(self.policy.network):
@@ -207,7 +222,7 @@ class Collector:
         chance = Chance.seeded(self.seed, collected.groups, self.group, self.policy.device, VIEWS + iteration)
         views = self.objective.views(collected.rollout, self.policy.process, chance)
         old = None
-        if self.objective.reads_rollout and not self.objective.old_whole and self.sampler.exact_density:
+        if self.objective.reads_rollout and not self.objective.old_whole and self._drawn_by.exact_density:
             old = rollout_reading(collected.rollout, views)
         elif stale or self.objective.old_whole:
             slices = (views[start : start + micro] for start in range(0, len(views), micro))
@@ -262,12 +277,14 @@ class Collector:
             "return": self.gather(returns).nanmean().item(),
             "completions/mean_length": self.gather(free).mean().item(),
         }
-        if self.reference is not None:
+        rated = has_density(self._drawn_by, approximate=True)
+        if self.reference is not None and rated:
             ours["kl"] = self.gather(log_ratio).mean().item()
         if self.control.target is not None:
             ours["beta"] = self.control.beta
-        own = rollout.per_step(rollout.log_prob).sum(1)
-        ours["entropy"] = self.gather(-own / free).mean().item()
+        if rated:
+            own = rollout.per_step(rollout.log_prob).sum(1)
+            ours["entropy"] = self.gather(-own / free).mean().item()
         if taken := scores.metrics.keys() & ours.keys():
             raise RewardError(f"log_metric({min(taken)!r}, ...): the trainer logs that name itself; choose another.")
         return scores.metrics | rewards | ours

@@ -19,6 +19,7 @@ from sepo.training.building import (
     build_sampler,
     require_one_method,
 )
+from sepo.training.drawing import require_guidance
 from sepo.training.kl_control import KLControl
 from sepo.training.launch import require_unsharded
 from sepo.training.layout import Layout
@@ -36,12 +37,16 @@ class SEPOConfig(TrainingArguments):
         max_completion_length: free sites behind a text prompt.
         algorithm: sepo, or another published method: trajectory_pg, step_merge, trace_rl, just_grpo, diffu_grpo,
             coupled_grpo, uni_grpo, wd1, espo, spg, vrpo, sdpo, wdce, trajectory_balance, elite_replay or
-            sepo_released; the options of SEPO below, from reading to delta and from baseline to use_critic, are then
-            its own.
+            sepo_released, or drakes where the task's reward has a gradient; the options of SEPO below, from reading to
+            delta and from baseline to use_critic, are then its own.
         algorithm_kwargs: options of that method, as {"epsilon": 0.1}.
         sampler: first_hitting, left_to_right, confidence, ancestral, tau_leaping, predictor_corrector, remdm, gibbs or
             blocks; None: what the algorithm asks for, else first_hitting for masks and ancestral for other processes.
         sampler_kwargs: options of that sampler, as {"corrector_steps": 2}.
+        rollout_guidance: best_of_n, svdd or smc: rollouts are led by the training reward, tds or classifier by its
+            gradient, classifier_free by a second model, as samples are by `sepo sample --guidance`. For algorithms that
+            read no density of paths: elite_replay, vrpo and sdpo. None: rollouts are the policy's own.
+        rollout_guidance_kwargs: options of that guidance, as {"candidates": 4}.
         approximate_rollouts: train on rollouts of the confidence sampler with a cache, whose laws are near the model's.
             Log-probabilities are the policy's own, read again without the cache; the gradient is of other draws.
         sampling_steps: network evaluations per rollout at most; None: one site per step (first_hitting), 128 (others).
@@ -98,6 +103,7 @@ class SEPOConfig(TrainingArguments):
         "model_init_kwargs",
         "algorithm_kwargs",
         "sampler_kwargs",
+        "rollout_guidance_kwargs",
         "replay_kwargs",
     ]
 
@@ -111,6 +117,8 @@ class SEPOConfig(TrainingArguments):
     algorithm_kwargs: dict[str, Any] | str | None = None
     sampler: str | None = None
     sampler_kwargs: dict[str, Any] | str | None = None
+    rollout_guidance: str | None = None
+    rollout_guidance_kwargs: dict[str, Any] | str | None = None
     approximate_rollouts: bool = False
     sampling_steps: int | None = None
     reading: str | None = None
@@ -160,6 +168,7 @@ class SEPOConfig(TrainingArguments):
             self.steps_per_generation = self.gradient_accumulation_steps
         self._check()
         require_one_method(self)
+        require_guidance(self)
         build_sampler(self)
         build_objective(self)
         build_advantage(self)

@@ -7,6 +7,7 @@ from typing import Any
 
 from sepo.training.collector import Collector, alone
 from sepo.training.config import SEPOConfig
+from sepo.training.guidance import Asked
 from sepo.training.kl_control import KLControl
 from sepo.training.layout import Layout
 from sepo.training.rows import Rows, number_of
@@ -32,8 +33,8 @@ def rewards_on(
     group = args.num_generations_eval or args.num_generations
     at_once = max(args.per_device_eval_batch_size // group, 1)
     seed = collector.seed + EVALUATION_SEED
-    nothing: Any = {"reference": None, "control": KLControl(0.0), "critic": None, "replay": None}
-    quiet = replace(collector, seed=seed, group=group, gather=alone, **nothing)
+    nothing: Any = {"reference": None, "control": KLControl(0.0), "critic": None, "replay": None, "guided": None}
+    quiet = replace(collector, seed=seed, group=group, gather=alone, asked=Asked(), **nothing)
     mine = list(range(layout.rank, len(rows), layout.world))
     records: list[dict[str, float]] = []
     for start in range(0, len(mine), at_once):

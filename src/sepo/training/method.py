@@ -16,7 +16,7 @@ from sepo.diffusion.process import Absorbing, Process
 from sepo.models.model_card import Drawing, Measured
 from sepo.objectives import SEPO
 from sepo.objectives.algorithm import Algorithm, Paper
-from sepo.objectives.algorithms import ALGORITHMS
+from sepo.objectives.algorithms import ALGORITHMS, OF_SOFT_REWARDS
 from sepo.rewards.named import reward_name
 from sepo.samplers import COMPOSED, SAMPLERS, Ancestral, FirstHitting, Sampler
 from sepo.training.building import OF_ADVANTAGE, OF_OBJECTIVE, build_algorithm
@@ -36,7 +36,7 @@ NO_MATTER = (
 """Options of ours that the card tells elsewhere, or that change nothing of the model."""
 
 OVERRULED = {
-    "sampler": ("sampler", "sampler_kwargs", "sampling_steps"),
+    "sampler": ("sampler", "sampler_kwargs", "sampling_steps", "rollout_guidance", "rollout_guidance_kwargs"),
     "objective": (*OF_OBJECTIVE, "path_kl_coef", "entropy_coef"),
     "advantage": OF_ADVANTAGE,
     "reference": ("sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps"),
@@ -80,7 +80,7 @@ def fine_tuning(args: Any, algorithm: Algorithm | None, **given: Any) -> Method:
     elif objective is not None or algorithm is None:
         name, paper = "SEPO", SEPO.paper
     else:
-        names = {kind: name for name, kind in ALGORITHMS.items()}
+        names = {kind: name for name, kind in (ALGORITHMS | OF_SOFT_REWARDS).items()}
         name, paper = names.get(type(algorithm), type(algorithm).__name__), algorithm.paper
         own = {f"algorithm_kwargs.{option}": value for option, value in changed(algorithm).items()}
     options = changed_options(args, {name for role in objects for name in OVERRULED[role]})

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor
 
@@ -40,10 +41,19 @@ class Progress:
         """A new run: from the first prompt, with nothing noted."""
         self.stream.restart()
         self.stream.collector.elites.restart()
+        self.stream.collector.asked.sequences = 0
         self.control.restart()
         self.ledger.settle()
         self.losses.settle()
         self.unshown = None
+
+    def spent(self) -> dict[str, int]:
+        """By all processes so far; reward calls where a guidance makes them other than rollouts."""
+        collector = self.stream.collector
+        counts = [self.meter.evaluations, self.meter.with_gradient, collector.asked.sequences]
+        told = collector.gather(torch.tensor([counts], device=collector.policy.device)).sum(0).tolist()
+        names = ["network_evaluations", "network_evaluations_with_gradient", "reward_calls"]
+        return dict(zip(names[: 2 if collector.guided is None else 3], told, strict=False))
 
     def save(self, folder: Path, rank: int, unshown: Completions | None) -> None:
         """One process's part; the first process also writes the reference, and the collection of all processes."""
@@ -57,6 +67,7 @@ class Progress:
             "losses": self.losses.state(),
             "meter": asdict(self.meter),
             "beta": self.control.beta,
+            "reward_calls": self.stream.collector.asked.sequences,
         }
         save_file(tensors, folder / f"stream_{rank}.safetensors")
         (folder / f"stream_{rank}.json").write_text(json.dumps(state))
@@ -81,6 +92,7 @@ class Progress:
         self.control.restore(state.get("beta", self.control.beta))
         self.meter.evaluations = state["meter"]["evaluations"]
         self.meter.with_gradient = state["meter"]["with_gradient"]
+        self.stream.collector.asked.sequences = state.get("reward_calls", 0)
         if self.reference is not None and self.reference.network is not None:
             if not (folder / REFERENCE).is_file():
                 raise ValueError(

@@ -58,7 +58,8 @@ class SEPOTrainer(PublishingTrainer):
         callbacks, optimizers: as in `transformers.Trainer`.
         peft_config: trains adapters; the reference is then the model with its adapters off.
         algorithm: a published method with its options, in place of args.algorithm.
-        sampler, objective, advantage, reference: objects in place of what `args` and the algorithm describe.
+        sampler, objective, advantage, reference: objects in place of what `args` and the algorithm describe; a guided
+            sampler where the algorithm reads no density.
     """
 
     args: SEPOConfig
@@ -125,6 +126,7 @@ class SEPOTrainer(PublishingTrainer):
             critic=parts.critic,
             reference=self.reference,
             replay=parts.replay,
+            guided=parts.guided,
             elites=Elites(0 if parts.replay is None else parts.replay.size),
             gather=gather,
             precision=lambda: self.accelerator.autocast(),
@@ -213,7 +215,7 @@ class SEPOTrainer(PublishingTrainer):
         """Loss and train_loss are ours: they outlive a resume, and are means over processes."""
         if "loss" in logs:
             logs.update(self._over_processes(self.progress.ledger))
-            logs.update(self._evaluations())
+            logs.update(self.progress.spent())
             self.showcase.show(self.progress.unshown, self.state.global_step)
             self.progress.unshown = None
         if "train_loss" in logs:
@@ -222,12 +224,6 @@ class SEPOTrainer(PublishingTrainer):
 
     def _over_processes(self, ledger: Ledger) -> dict[str, float]:
         return Ledger.mean_of(self._gather_objects([ledger.settle()]))
-
-    def _evaluations(self) -> dict[str, int]:
-        meter = self.policy.meter
-        spent = torch.tensor([[meter.evaluations, meter.with_gradient]], device=self.args.device)
-        evaluations, with_gradient = self.collector.gather(spent).sum(0).tolist()
-        return {"network_evaluations": evaluations, "network_evaluations_with_gradient": with_gradient}
 
     def _note(self, collected: Collected) -> None:
         self.progress.ledger.note(collected.metrics)

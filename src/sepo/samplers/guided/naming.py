@@ -14,6 +14,8 @@ from sepo.samplers.guided.smc import SMC
 from sepo.samplers.guided.svdd import SVDD
 from sepo.samplers.guided.tds import TDS
 
+LEARNED = "learned"
+"""The value that is learned when it is asked for."""
 GUIDANCE: dict[str, type] = {
     "best_of_n": BestOfN,
     "svdd": SVDD,
@@ -28,8 +30,11 @@ UNREWARDED = ("classifier_free",)
 """Those that a second model leads: they have no reward."""
 ANY_INNER = ("best_of_n", "classifier_free")
 """Those around any sampler; the others need one with a kernel."""
-OBJECTS = ("inner", "reward", "value", "proposal")
+OBJECTS = ("inner", "reward", "proposal", "told")
 """Fields that are no options: what stands for them is an object."""
+VALUED = ("svdd", "smc")
+"""Those with a value of states, which may also be a name, `learned` or a folder, for whoever opens it; `value_kwargs`
+are then options of learning it."""
 
 
 def guidance_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,13 +47,46 @@ def guidance_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     if name not in GUIDANCE:
         raise ValueError(f"guidance={name!r}: choose one of {', '.join(GUIDANCE)}.")
     known = {each.name: each.default for each in fields(GUIDANCE[name]) if each.name not in OBJECTS}
+    if name in VALUED:
+        known["value_kwargs"] = None
     unknown = sorted(options.keys() - known.keys())
     lacking = [each for each, default in known.items() if default is MISSING and each not in options]
     if unknown or lacking:
         fault = f"holds {unknown[0]!r}, which it does not have" if unknown else f"lacks {lacking[0]!r}"
         raise ValueError(f"guidance={name!r}: guidance_kwargs {fault}; its options are {', '.join(known)}.")
     kinds = {each.name: str(each.type) for each in fields(GUIDANCE[name])}
-    return {each: _real(name, each, value, kinds[each]) for each, value in options.items()}
+    if options.get("value_kwargs") and options.get("value") != LEARNED:
+        raise ValueError(
+            f"guidance={name!r}: guidance_kwargs.value_kwargs={options['value_kwargs']} are of learning a value, and "
+            f"value={options.get('value')!r}: set it to {LEARNED!r}."
+        )
+    return {each: _real(name, each, value, kinds.get(each, "")) for each, value in options.items()}
+
+
+def needs_kernel(name: str | None, options: Mapping[str, Any] | None = None) -> bool:
+    """Whether the guidance is around samplers with a kernel alone, or around them at its best: prompts at different
+    places can be masked where all rows are read at every step."""
+    masks_prompts = name in UNREWARDED and (options or {}).get("unconditional") is None
+    return name is not None and (name not in ANY_INNER or masks_prompts)
+
+
+def is_guided(sampler: Any) -> bool:
+    """Whether it is one of the table, around another sampler."""
+    return isinstance(sampler, tuple(GUIDANCE.values()))
+
+
+def unguided(sampler: Any) -> Any:
+    """The sampler inside all guidance: how the policy draws by itself."""
+    while is_guided(sampler):
+        sampler = sampler.inner
+    return sampler
+
+
+def population_size(sampler: Any) -> int:
+    """Consecutive rows of the same prompt that are drawn as one population; 1: rows do not know of each other."""
+    if isinstance(sampler, (SMC, TDS)):
+        return sampler.particles
+    return population_size(sampler.inner) if is_guided(sampler) else 1
 
 
 def _real(name: str, option: str, value: Any, kind: str) -> Any:
@@ -70,5 +108,6 @@ def guided(name: str, inner: Sampler, reward: Any, options: Mapping[str, Any]) -
         ValueError: there is no such guidance, or its options or the inner sampler do not fit.
     """
     chosen = guidance_options(name, options)
+    chosen.pop("value_kwargs", None)
     led = {} if name in UNREWARDED else {"reward": reward}
     return GUIDANCE[name](inner=inner, **led, **chosen)

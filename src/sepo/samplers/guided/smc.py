@@ -31,8 +31,9 @@ class SMC:
     """Each `particles` rows of the canvas are the population of one prompt, and as many samples come out.
 
     beta: reward per nat; value: of states on the way, None: `ArgmaxFill`; proposal: None: the inner step itself;
-    threshold: the effective share of particles below which they are drawn anew, 0: never before the end. Samples of
-    one group are not independent. Moves hold the inner sampler's log-probabilities along each sample's own line.
+    threshold: the effective share of particles below which they are drawn anew, 0: never before the end; told: hears
+    of every population, such as its effective size. Samples of one group are not independent. Moves hold the inner
+    sampler's log-probabilities along each sample's own line.
     """
 
     inner: KernelSampler
@@ -42,6 +43,7 @@ class SMC:
     value: Value | None = None
     proposal: Proposal | None = None
     threshold: float = 0.5
+    told: Callable[[Population], None] | None = None
     exact_density = False
 
     def __post_init__(self) -> None:
@@ -53,7 +55,10 @@ class SMC:
         return self.inner.revisits
 
     def __call__(self, policy: Denoiser, canvas: Canvas, chance: Chance) -> Iterator[Move]:
-        yield from one_each(self.population(policy, canvas, chance), chance, self.particles).moves()
+        found = self.population(policy, canvas, chance)
+        if self.told is not None:
+            self.told(found)
+        yield from one_each(found, chance, self.particles).moves()
 
     @torch.no_grad()
     def population(self, policy: Denoiser, canvas: Canvas, chance: Chance) -> Population:

@@ -8,7 +8,7 @@ to p exp(r / beta) / Z however many particles there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +36,7 @@ class TDS:
     gamma: float | None = None
     threshold: float = 0.5
     through_network: bool = True
+    told: Callable[[Population], None] | None = None
     exact_density = False
 
     def __post_init__(self) -> None:
@@ -47,7 +48,10 @@ class TDS:
         return self.inner.revisits
 
     def __call__(self, policy: Denoiser, canvas: Canvas, chance: Chance) -> Iterator[Move]:
-        yield from one_each(self.population(policy, canvas, chance), chance, self.particles).moves()
+        found = self.population(policy, canvas, chance)
+        if self.told is not None:
+            self.told(found)
+        yield from one_each(found, chance, self.particles).moves()
 
     @torch.no_grad()
     def population(self, policy: Denoiser, canvas: Canvas, chance: Chance) -> Population:
