@@ -22,12 +22,15 @@ from sepo.runs import RunFolder, read_config
 from sepo.samplers import Sampler
 from sepo.samplers.guided import (
     ANY_INNER,
+    SMC,
     SOFT,
+    TDS,
     UNREWARDED,
     SoftReward,
     guidance_options,
     guided,
 )
+from sepo.samplers.guided.weighed import Weighed, mean_size
 from sepo.tasks import Measured, Task
 from sepo.training.prompts import Prompts, as_messages, completion_ids
 from sepo.training.rows import columns_of
@@ -85,7 +88,8 @@ class Guidance:
     """name, options: of the guidance, with models in place of their names; rewards: any; soft: with a gradient, for
     those that need one.
 
-    hint: a model that `unconditional` may be; calls: sequences that the reward was asked about so far.
+    hint: a model that `unconditional` may be; calls: sequences that the reward was asked about so far; sizes: effective
+    particles of the populations so far.
     """
 
     name: str
@@ -94,6 +98,7 @@ class Guidance:
     soft: SoftReward | None = None
     hint: str | None = None
     calls: int = field(default=0, init=False)
+    sizes: list[Tensor] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         guidance_options(self.name, self.options)
@@ -141,7 +146,13 @@ class Guidance:
             self.calls += len(sequences)
             return told(sequences)
 
-        return guided(self.name, inner, counted, self.options)
+        led = guided(self.name, inner, counted, self.options)
+        return Weighed(led, self.sizes) if isinstance(led, (SMC, TDS)) else led
+
+    @property
+    def effective_particles(self) -> float | None:
+        """The mean over the populations and their steps; None: there are none."""
+        return mean_size(self.sizes) if self.sizes else None
 
     @property
     def _lacks_a_condition(self) -> str:

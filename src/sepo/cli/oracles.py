@@ -14,6 +14,7 @@ from typing import Any
 from rich.markup import escape
 from torch import Tensor
 
+from sepo.cli.asking import ask
 from sepo.cli.console import progress, say, seconds
 from sepo.cli.design_options import Design
 from sepo.oracles import (
@@ -166,7 +167,8 @@ def _tested(name: str, asked: Design, measured: Measurements, split: Split) -> Q
 
 
 def _agreement(oracle: Oracle, measured: Measurements) -> float:
-    return correlation(oracle(measured.tokens), measured.activity)
+    said = oracle(measured.tokens) if isinstance(oracle, Ensemble) else ask("testing", oracle, measured.tokens)
+    return correlation(said, measured.activity)
 
 
 def _kept(folder: Path, settings: Mapping[str, Any]) -> Quality | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,7 +36,7 @@ class Samples:
 
     exact_density: whether the sampler's log-probabilities are those of its paths; share: of the sites that were
     computed in the evaluations, the others were in a cache; reward_calls: sequences that a guidance asked its reward
-    about.
+    about; effective_particles: of its populations, the mean along the way, None where it has none.
     """
 
     prompts: list[Any]
@@ -49,6 +49,7 @@ class Samples:
     exact_density: bool = True
     share: float = 1.0
     reward_calls: int = 0
+    effective_particles: float | None = None
 
     def __len__(self) -> int:
         return len(self.completions)
@@ -77,10 +78,12 @@ def draw_samples(
     seed: int,
     at_once: int = 256,
     guidance: Guidance | None = None,
+    told: Callable[[int], None] = lambda done: None,
 ) -> Samples:
     """One sample for each row. What a row gets depends on the seed and its place, not on `at_once`.
 
-    guidance: around the sampler; rows that it draws as one population stay together.
+    guidance: around the sampler; rows that it draws as one population stay together. told: is called after each batch
+    with how many are done.
     """
     if guidance is not None:
         at_once = guidance.share_out(len(rows), at_once)
@@ -98,11 +101,12 @@ def draw_samples(
         rollouts.append(roll(led, policy, part, chance))
         completions += prompts.completions(rollouts[-1])
         ids += completion_ids(rollouts[-1])
+        told(len(completions))
     spent, took = policy.meter.evaluations - before.evaluations, time.monotonic() - started
     share = (policy.meter.sites - before.sites) / max(spent * canvas.tokens.shape[1], 1)
     said, exact = as_messages(asked, completions), sampler.exact_density and guidance is None
-    calls = 0 if guidance is None else guidance.calls
-    return Samples(asked, said, ids, columns_of(rows), rollouts, spent, took, exact, share, calls)
+    calls, particles = (0, None) if guidance is None else (guidance.calls, guidance.effective_particles)
+    return Samples(asked, said, ids, columns_of(rows), rollouts, spent, took, exact, share, calls, particles)
 
 
 def rows_for(rows: Sequence[Row] | None, number: int, together: int = 1) -> list[Row]:

@@ -39,7 +39,7 @@ OF_ONE = 3
 """Letters of the words that are counted in a single sequence, which has too few longer ones."""
 COMPARED = 2000
 """Rows of the table that a second oracle from outside is asked about."""
-AT_ONCE = 1000
+AT_ONCE = 256
 """Sequences that an oracle is asked about at once: so many may take a command its timeout."""
 
 
@@ -84,7 +84,7 @@ class Measured(Task):
             of gReLU, or a folder (`sepo.oracles.oracle_named`).
         judge_oracle: the same for the one that judges.
         second_oracle: the same for the one that is reported beside it.
-        oracle_timeout: seconds that a command may take for 1,000 sequences or fewer.
+        oracle_timeout: seconds that a command may take for 256 sequences or fewer.
         doubt: standard deviations between the members of the reward's ensemble that are taken off its mean; of an
             oracle from outside that is no ensemble nothing is.
         hidden_size: channels of the generator.
