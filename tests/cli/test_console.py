@@ -23,7 +23,14 @@ def test_a_duration_is_told_as_people_say_it(duration, text):
 def test_without_a_terminal_a_run_shows_nine_lines_and_its_end(monkeypatch):
     shown = run_with(monkeypatch, terminal=False, steps=200, every=2)
     assert [line.split(":")[0] for line in shown.splitlines()] == [f"  step {20 * n}/200" for n in range(1, 10)]
-    assert "  step 20/200: reward 0.1" in shown
+    assert "  step 20/200: reward 0.1, about " in shown and all(line.endswith(" s left") for line in shown.splitlines())
+
+
+def test_what_is_left_of_a_run_that_goes_on_is_judged_by_what_was_done_since(monkeypatch):
+    clock = iter([0.0, 10.0, 70.0])
+    monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    shown = run_with(monkeypatch, terminal=False, steps=200, every=20, first=140, last=160)
+    assert shown == "  step 160/200: reward 0.8, about 2 min 00 s left\n"
 
 
 def test_few_log_lines_are_all_shown(monkeypatch):
@@ -61,15 +68,17 @@ def test_other_processes_show_nothing(monkeypatch):
     assert run_with(monkeypatch, terminal=False, steps=20, every=1, main=False) == ""
 
 
-def run_with(monkeypatch, terminal: bool, steps: int, every: int, main: bool = True) -> str:
+def run_with(
+    monkeypatch, terminal: bool, steps: int, every: int, main: bool = True, first: int = 0, last: int | None = None
+) -> str:
     """What the callback writes during a run whose reward is a 200th of the step."""
     written = io.StringIO()
     monkeypatch.setattr(console, "CONSOLE", Console(file=written, force_terminal=terminal, width=100))
     progress = ShowProgress("SEPO", ("reward",))
-    state = SimpleNamespace(is_world_process_zero=main, global_step=0, max_steps=steps)
+    state = SimpleNamespace(is_world_process_zero=main, global_step=first, max_steps=steps)
     args = SimpleNamespace(logging_steps=every)
     progress.on_train_begin(args, state, None)
-    for step in range(1, steps + 1):
+    for step in range(first + 1, (last or steps) + 1):
         state.global_step = step
         progress.on_step_end(args, state, None)
         if step % every == 0:

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
+import yaml
 
 from sepo import load
 from sepo.cli import main
@@ -34,6 +36,7 @@ def test_designs_are_made_ranked_and_described(table, capsys):
     assert again.alphabet.decode(again.tokens) == [row["sequence"] for row in rows]
     summary = json.loads(Path("out/summary.json").read_text())
     assert {"activity", "activity_before", "path_kl", "oracle_judge_unseen", "kmer_3", "second_share"} <= summary.keys()
+    assert {"designs_activity", "designs_second_share", "designs_nearest_distance", "drawn_activity"} <= summary.keys()
     times = [summary[f"{stage}_seconds"] for stage in ("oracles", "pretrain", "finetune", "designs")]
     assert all(took > 0 for took in times)
     report = Path("out/report.html").read_text()
@@ -41,6 +44,54 @@ def test_designs_are_made_ranked_and_described(table, capsys):
     odd = "1 row: letters outside the alphabet: row 202"
     assert odd in report and odd in capsys.readouterr().err
     assert load("out/tuned").length == LENGTH
+
+
+def test_a_run_that_is_not_judged_is_repeated_by_its_recipe_with_all_kept(table, capsys):
+    assert main(["design", table, *COLUMNS, *QUICK, "--finetune.judged", "0", "--oversample", "3"]) == 0
+    report, said = Path("out/report.html").read_text(), capsys.readouterr().err
+    summary = json.loads(Path("out/summary.json").read_text())
+    assert "activity_before" not in summary and "Samples before and after" not in report
+    assert f"  judge: {summary['designs_activity']:.2f}\n" in said and "oversample" in report
+    made = {path: path.stat().st_mtime_ns for kind in ("safetensors", "npy") for path in Path("out").rglob(f"*.{kind}")}
+    assert len(made) > 6
+    assert main(["design", "out/config.yaml"]) == 0
+    assert made == {path: path.stat().st_mtime_ns for path in made}
+    assert "Drawing" not in capsys.readouterr().err and json.loads(Path("out/summary.json").read_text()) == summary
+    assert main(["design", "out/config.yaml", "--num", "4", "--print_config"]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["num"] == 4 and printed["data"] == table and printed["finetune"]["judged"] == 0
+
+
+def test_a_generator_that_does_not_fit_is_told_before_anything_is_fitted(table, capsys):
+    Path("short.csv").write_text("sequence,activity\n" + "ACGTACGT,1\n" * 30)
+    Path("protein.csv").write_text("sequence,activity\n" + f"{'MKV' * 6}GA,1\n" * 30)
+    task = task_of(Design(table, sequence="seq", activity="act", hidden_size=8, stacks=1))
+    save_pretrained(task.denoiser(), "generator")
+    words = [*QUICK, "--generator", "generator"]
+    assert main(["design", "short.csv", *words]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "generator='generator' does not fit the table: it draws sequences of 20 tokens" in said
+    assert "those of short.csv have 8 letters" in said
+    assert main(["design", "protein.csv", *words, "--alphabet", "protein"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "knows 5 ids, of which 4 is the mask, and must know the 20 letters" in said
+    assert not Path("out").exists()
+
+
+def test_a_published_generator_needs_leave_for_its_pickles(table, capsys):
+    torch.save({"state_dict": {}}, "published.ckpt")
+    words = ["design", table, *COLUMNS, *QUICK, "--generator", "published.ckpt"]
+    assert main(words) == 1
+    assert "--generator_init_kwargs.pickles true" in " ".join(capsys.readouterr().err.split())
+    assert main([*words, "--generator_init_kwargs.pickles", "true"]) == 1
+    assert "--generator_init_kwargs" not in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_options_of_a_generator_reach_all_that_load_it():
+    own = {"generator": "mine.ckpt", "generator_init_kwargs": {"pickles": True}}
+    assert Design(**own).generator_options == {"pickles": True}
+    assert Design(generator="x", finetune={"model_init_kwargs": {"ema": False}}).generator_options == {"ema": False}
+    assert Design(finetune={"model_init_kwargs": {"ema": False}}).generator_options == {}
 
 
 def test_samples_of_a_table_are_letters(table, capsys):
@@ -153,6 +204,11 @@ def test_a_generator_of_ones_own_is_taken(table, capsys):
         (("table.csv",), "no column 'sequence'"),
         (("table.csv", *COLUMNS, "--reward_groups", "c0"), "all three parts"),
         (("table.csv", *COLUMNS, "--num", "0"), "num=0"),
+        (("table.csv", *COLUMNS, "--oversample", "0"), "oversample=0"),
+        (("table.csv", *COLUMNS, "--motifs", "none.meme"), "none.meme is not there"),
+        (("few.csv", "--alphabet", "ACGTN", "--motifs", "none.meme"), "only 4 sequences"),
+        (("table.csv", *COLUMNS, "--generator_init_kwargs.pickles", "true"), "of a generator of your own"),
+        (("nowhere.yaml",), "There is no recipe 'nowhere.yaml'"),
         (("table.csv", *COLUMNS, "--reward_oracle", "a:b", "--judge_oracle", "a:b"), "what is rewarded cannot judge"),
         (
             ("table.csv", *COLUMNS, "--output", "o", "--judge_oracle", "./o/oracles/reward"),

@@ -89,8 +89,12 @@ def test_a_stage_that_was_stopped_goes_on_and_begins_anew_of_another_table(comma
 
     stop()
     assert "after step 2, with a checkpoint; the same command goes on from there" in capsys.readouterr().err
+    stopped_after = json.loads((folder / "before.json").read_text())["seconds"]
     assert made(what)
     assert steps() == [1, 2, 3, 4] and not list(folder.glob("earlier-*"))
+    took = json.loads((folder / "summary.json").read_text())
+    assert took[f"{'pretrain' if stage == 'generator' else 'finetune'}_seconds"] > stopped_after > 0
+    assert not (folder / "before.json").exists()
     weights = (folder / "model.safetensors").read_bytes()
     shutil.rmtree(folder)
     assert made(what)

@@ -12,7 +12,8 @@ from sepo import load
 from sepo.cli import main
 from sepo.cli.naming import named
 from sepo.models import save_pretrained
-from sepo.tasks import Digits, Sudoku
+from sepo.oracles import read_measurements
+from sepo.tasks import Digits, Measured, Sudoku
 from tests.cli.conftest import SMALL
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -41,6 +42,23 @@ def test_a_mirrored_picture_is_worth_one_and_a_blank_one_has_no_ink():
     picture[2:6, 3:5] = 7
     assert mirror([picture.ravel().numpy()]) == [1.0]
     assert ink([torch.zeros(64).numpy()], log_metric=lambda name, value: None) == [None]
+
+
+def test_the_table_to_try_has_the_activity_of_its_motifs_in_families():
+    named(f"{EXAMPLES / 'measured_table.py'}:main")("table.csv", rows=300)
+    measured = read_measurements("table.csv", second="second", group="family")
+    activity, places = (named(f"{EXAMPLES / 'measured_table.py'}:{name}") for name in ("activity", "places"))
+    words = measured.alphabet.decode(measured.tokens)
+    noise = measured.activity - torch.tensor([activity(word) for word in words])
+    assert len(words) == 300 and measured.length == 60 and len(set(measured.groups)) == 10
+    assert float(noise.std()) == pytest.approx(0.2, rel=0.2) and float(measured.activity.std()) > 0.5
+    assert places("TGACTCA" + "A" * 53, "TGACTCA") == 0.5 and places("A" * 53 + "TGACTCA", "TGACTCA") == 1.5
+    assert activity("TTAATTAA" + "C" * 52) == -1
+    task = Measured(data="table.csv", group="family", motifs="motifs.meme", hidden_size=8, stacks=1)
+    hits = task.described(measured.tokens)["motif_hits"]
+    assert float(hits[measured.activity > 1].double().mean()) > 1.5 * float(
+        hits[noise == measured.activity].double().mean()
+    )
 
 
 def test_the_own_task_goes_through_every_command(capsys):

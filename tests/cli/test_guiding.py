@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ import torch
 
 from sepo import load
 from sepo.cli import main
+from sepo.cli.design_drawing import draw
 from sepo.cli.design_options import Design
-from sepo.cli.designs import designed
 from sepo.cli.guiding import Opened
 from sepo.diffusion.process import Absorbing
 from sepo.models import as_denoiser, save_pretrained
@@ -256,9 +257,22 @@ def test_a_function_without_a_gradient_leads_by_none(measured, capsys):
 def test_designs_are_drawn_under_guidance(measured):
     task = Measured("table.csv", sequence="seq", activity="act", oracles="oracles", hidden_size=8)
     policy = load("generator")
-    plain = designed(Design(data="table.csv", num=8), task, policy)
-    led = designed(Design(data="table.csv", num=8, guidance="best_of_n", guidance_kwargs={"n": 8}), task, policy)
-    assert float(led.columns["reward"].mean()) > float(plain.columns["reward"].mean())
+    plain, _ = draw(Design(data="table.csv", num=8), task, policy)
+    led, costs = draw(Design(data="table.csv", num=8, guidance="best_of_n", guidance_kwargs={"n": 8}), task, policy)
+    reward = task.oracle("reward")
+    assert float(reward(torch.from_numpy(led)).mean()) > float(reward(torch.from_numpy(plain)).mean())
+    assert costs["reward_calls"] == 8 * len(led) and "effective_sample_size" not in costs
+
+
+def test_a_population_of_designs_says_how_many_particles_it_was_worth(measured):
+    task = Measured("table.csv", sequence="seq", activity="act", oracles="oracles", hidden_size=8)
+    policy, found = load("generator"), []
+    for beta in (0.05, 1000.0):
+        what = Design(data="table.csv", num=5, guidance="smc", guidance_kwargs={"particles": 4, "beta": beta})
+        tokens, costs = draw(replace(what, design_steps=6), task, policy)
+        assert len(tokens) == 20 and costs["network_evaluations"] == 20 * 6
+        found.append(costs["effective_sample_size"])
+    assert 1 <= found[0] < 3 and found[1] == pytest.approx(4, abs=1e-3)
 
 
 def test_designs_move_away_from_the_generator_that_was_fine_tuned(measured):
@@ -268,13 +282,13 @@ def test_designs_move_away_from_the_generator_that_was_fine_tuned(measured):
     with torch.no_grad():
         network.final_conv[-1].bias[0] += 1.0
     words: dict[str, Any] = {"data": "table.csv", "num": 8, "output": "."}
-    before, plain = (designed(Design(**words), task, each).tokens for each in (load("generator"), tuned))
+    before, plain = (draw(Design(**words), task, each)[0] for each in (load("generator"), tuned))
     back, away = (
-        designed(Design(**words, guidance="classifier_free", guidance_kwargs={"weight": weight}), task, tuned).tokens
+        draw(Design(**words, guidance="classifier_free", guidance_kwargs={"weight": weight}), task, tuned)[0]
         for weight in (-1, 3)
     )
-    assert torch.equal(back, before)
-    assert (away == 0).double().mean() > (plain == 0).double().mean() + 0.15
+    assert np.array_equal(back, before)
+    assert (away == 0).mean() > (plain == 0).mean() + 0.15
     assert Design(generator="mine").base == "mine" and Design(output="runs/x").base == "runs/x/generator"
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from sepo import recipes
-from sepo.cli import finetune, pretrain
+from sepo.cli import design, finetune, pretrain
+from sepo.cli.design_options import Design
 from sepo.cli.naming import task_named
 from sepo.cli.parsing import parse
 from sepo.tasks import TASKS
@@ -41,6 +42,23 @@ def test_a_shipped_recipe_is_understood_and_makes_its_options(command, name):
     what, args = GRAMMARS[command].options(given)
     assert type(task_named(what.task)) is TASKS[WITH_RECIPES[name]]
     assert args.max_steps > 0 and args.output_dir.startswith(f"runs/{name}")
+
+
+@pytest.mark.parametrize(
+    "name", ["terminators", "terminators_design", str(recipes.SHIPPED / "terminators_design.yaml")]
+)
+def test_a_recipe_for_designs_is_understood_where_a_table_may_stand(name):
+    given = parse(design.GRAMMAR, [name, "--data", "mine.csv"])
+    what = given.made(Design)
+    assert given.recipe and what.data == "mine.csv" and what.activity == "tobacco_log2" and what.sft == 0.1
+    assert "terminators" in design.GRAMMAR.help() and list(recipes.shipped("design")) == ["terminators"]
+
+
+def test_a_table_is_no_recipe_though_it_has_the_name_of_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("terminators").write_text("sequence,activity\n")
+    given = parse(design.GRAMMAR, ["terminators"])
+    assert not given.recipe and given.argument == "terminators"
 
 
 @pytest.mark.parametrize("name", [name for name in WITH_RECIPES if name != "enhancer_drakes"])

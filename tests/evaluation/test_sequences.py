@@ -9,7 +9,9 @@ from sepo.evaluation.sequences import (
     distinct_fraction,
     diversity_ratio,
     kmer_correlation,
+    kmer_correlations,
     kmer_counts,
+    letter_share,
     mean_hamming_distance,
     nearest_distance,
     novelty,
@@ -43,9 +45,15 @@ def test_distinct_and_novel_count_rows() -> None:
 
 
 def test_the_nearest_distance_is_the_smallest_over_the_corpus() -> None:
-    corpus = TOKENS[10:]
-    expected = [min((row != other).sum().item() for other in corpus) for row in TOKENS]
-    assert nearest_distance(TOKENS, corpus, at_once=7).tolist() == expected
+    corpus = TOKENS[10:] + (torch.arange(20) % 3 == 0).unsqueeze(1) * 7  # some letters that no sample has
+    expected = (TOKENS.unsqueeze(1) != corpus).sum(-1).amin(1)
+    assert torch.equal(nearest_distance(TOKENS, corpus), expected)
+
+
+@pytest.mark.parametrize("cells", [1, 4 * 12 * 7, 31])
+def test_the_nearest_distance_does_not_depend_on_what_is_held_at_once(cells: int) -> None:
+    corpus = TOKENS.flip(1)
+    assert torch.equal(nearest_distance(TOKENS, corpus, cells), (TOKENS.unsqueeze(1) != corpus).sum(-1).amin(1))
 
 
 @pytest.mark.parametrize("k", [1, 3])
@@ -62,6 +70,17 @@ def test_the_correlation_of_counts_is_pearsons() -> None:
     stacked = torch.stack([kmer_counts(TOKENS, 2, 4), kmer_counts(other, 2, 4)]).double()
     assert kmer_correlation(TOKENS, other, 2, 4) == pytest.approx(torch.corrcoef(stacked)[0, 1].item())
     assert kmer_correlation(TOKENS, TOKENS, 2, 4) == pytest.approx(1)
+
+
+def test_each_sample_has_the_correlation_of_its_own_counts() -> None:
+    expected = [kmer_correlation(row, TOKENS, 2, 4) for row in TOKENS.split(1)]
+    assert kmer_correlations(TOKENS, TOKENS, 2, 4).tolist() == pytest.approx(expected)
+    assert kmer_correlations(torch.arange(12).view(1, 12), TOKENS, 1, 12).isnan().all()
+
+
+def test_the_share_of_letters_is_that_of_the_sites() -> None:
+    expected = [sum(token in (1, 2) for token in row) / 12 for row in TOKENS.tolist()]
+    assert letter_share(TOKENS, (1, 2)).tolist() == pytest.approx(expected)
 
 
 def test_words_longer_than_the_sequence_and_foreign_letters_are_named() -> None:

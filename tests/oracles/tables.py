@@ -1,4 +1,4 @@
-"""A small table in which the activity of a sequence is how often TA stands in it, with noise."""
+"""A small table in which the activity of a sequence is how often TA stands in it, with noise; three motifs."""
 
 from __future__ import annotations
 
@@ -18,4 +18,14 @@ def write_table(path: Path, rows: int = 600, groups: int = 6) -> Path:
         lines.append(f"s{number},{sequence},{count + chance.gauss(0, 0.2):.4f},{second:.4f},c{number % groups}")
     lines += [f"n,{'N' * LENGTH},1,1,c1", "short,ACGT,1,1,c1", f"empty,{'A' * LENGTH},,1,c1"]
     path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def write_motifs(path: Path, words: tuple[str, ...] = ("TATAA", "GCGCA", "CCATG")) -> Path:
+    """Each word as a motif in the MEME format."""
+    blocks = []
+    for word in words:
+        rows = [" ".join(f"{0.91 if letter == each else 0.03}" for each in "ACGT") for letter in word]
+        blocks.append("\n".join([f"MOTIF {word}", f"letter-probability matrix: alength= 4 w= {len(word)}", *rows]))
+    path.write_text("\n\n".join(["MEME version 4", *blocks]) + "\n")
     return path

@@ -58,20 +58,19 @@ def bar(counted: str) -> Progress:
 
 
 @contextmanager
-def progress(title: str, total: int) -> Iterator[Callable[[float, str], None]]:
+def progress(title: str, total: int) -> Iterator[Callable[[float | int, str], None]]:
     """Yields told(done of total, news), which moves a bar with the time that is left; without a terminal, ten lines."""
     started, last = time.monotonic(), 0
     shown = bar("{task.percentage:.0f} %")
     task = shown.add_task(title, total=total, news="") if CONSOLE.is_terminal else None
 
-    def told(done: float, news: str) -> None:
+    def told(done: float | int, news: str) -> None:
         nonlocal last
         if task is not None:
             shown.update(task, completed=done, news=escape(news))
         elif int(done * LINES / total) > last and done < total:
             last = int(done * LINES / total)
-            left = (time.monotonic() - started) * (total - done) / done
-            say(f"{title}: {done / total:.0%}, about {seconds(left)} left{f'; {news}' if news else ''}")
+            say(f"{title}: {done / total:.0%}, {time_left(started, done, total)}{f'; {news}' if news else ''}")
 
     if task is not None:
         shown.start()
@@ -88,7 +87,7 @@ class ShowProgress(TrainerCallback):
     def __init__(self, title: str, metrics: Sequence[str]) -> None:
         self.title, self.metrics = title, metrics
         self.latest: dict[str, float] = {}
-        self.started = time.monotonic()
+        self.started, self.begun_at = time.monotonic(), 0
         self.bar = bar("{task.completed}/{task.total}")
         self.task: TaskID | None = None
 
@@ -112,6 +111,7 @@ class ShowProgress(TrainerCallback):
         return ", ".join(f"{name} {value:.3g}" for name, value in self.latest.items())
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.started, self.begun_at = time.monotonic(), state.global_step
         if state.is_world_process_zero and CONSOLE.is_terminal:
             self.task = self.bar.add_task(self.title, total=state.max_steps, completed=state.global_step, news="")
             self.bar.start()
@@ -127,7 +127,8 @@ class ShowProgress(TrainerCallback):
         if self.task is not None:
             self.bar.update(self.task, news=escape(self.news))
         elif logs and self._is_due(state.global_step, state.max_steps, args.logging_steps):
-            say(f"  step {state.global_step}/{state.max_steps}: {self.news}")
+            left = time_left(self.started, state.global_step - self.begun_at, state.max_steps - self.begun_at)
+            say(f"  step {state.global_step}/{state.max_steps}: {self.news}, {left}")
 
     def _is_due(self, step: int, steps: int, every: int | float) -> bool:
         """Whether a tenth of the steps has passed since the last line."""
@@ -149,6 +150,11 @@ class WriteRecipe(TrainerCallback):
 def stopped(trainer: Any) -> str:
     """What Ctrl-C left, as the beginning of a sentence."""
     return f"Stopped by Ctrl-C after step {trainer.state.global_step}, with a checkpoint"
+
+
+def time_left(started: float, done: float | int, total: int) -> str:
+    """By what has been done since `started` (time.monotonic), as the rest of a line."""
+    return f"about {seconds((time.monotonic() - started) * (total - done) / done)} left"
 
 
 def seconds(duration: int | float) -> str:

@@ -6,28 +6,32 @@ Stages, each in a folder of its own and each kept where it is complete with the 
     generator    sepo pretrain --task measured, or your own
     sft          if asked for: the generator fine-tuned to the most active sequences, where SEPO then begins
     tuned        sepo finetune --task measured --model generator
-    designs      samples of the tuned generator, ranked: designs.csv, designs.fasta, report.html, summary.json
+    drawn        sequences of the tuned generator, and what the oracles say of them
+    designs      the best of these: designs.csv, designs.fasta, report.html, summary.json
+
+config.yaml holds the options, as a recipe that repeats the run.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.markup import escape
 
+from sepo import recipes
 from sepo.cli.console import INTERRUPTED, prepare, say
+from sepo.cli.design_generator import require_generator
 from sepo.cli.design_options import Design
+from sepo.cli.design_report import report
 from sepo.cli.design_training import finetuned, most_active, pretrained, supervised, task_of
-from sepo.cli.designs import report, write_designs
+from sepo.cli.designs import write_designs
 from sepo.cli.errors import UsageError
 from sepo.cli.grammar import Grammar, Group
 from sepo.cli.oracles import Quality, fit_oracles, require_enough
-from sepo.cli.parsing import parse
-from sepo.models import load
-from sepo.runs import RunFolder, read_summary, write_summary
+from sepo.cli.parsing import parse, print_recipe
+from sepo.runs import RunFolder, read_summary, write_config, write_summary
 
 GRAMMAR = Grammar(
     "design",
@@ -35,13 +39,21 @@ GRAMMAR = Grammar(
     "fine-tunes it with SEPO on one oracle, judges and ranks what it draws by another that the reward never saw. What "
     "is complete is kept; a run that was stopped goes on.",
     (Group("What is designed, from what", Design),),
-    ("TABLE", "the table, in place of --data"),
+    (
+        "TABLE or RECIPE",
+        "the table, in place of --data; or a YAML file of these options, such as the config.yaml that a run leaves in "
+        f"its folder, or a shipped recipe ({', '.join(recipes.shipped('design'))}); options on the command line "
+        "override it",
+    ),
 )
 
 
 def run(words: Sequence[str]) -> int:
     given = parse(GRAMMAR, words)
-    what = given.made(Design, **({} if given.argument is None else {"data": given.argument}))
+    what = given.made(Design, **({} if given.argument is None or given.recipe else {"data": given.argument}))
+    if given.print_config:
+        print_recipe(given.resolved(what))
+        return 0
     if what.data is None:
         raise UsageError(f"There is no table: name it. Usage: {GRAMMAR.usage}")
     if os.environ.get("WORLD_SIZE", "1") != "1":
@@ -54,15 +66,17 @@ def run(words: Sequence[str]) -> int:
     for finding in task.measured.findings:
         say(f"  [yellow]{escape(str(finding))}[/]{'' if finding.left_out else ' (used all the same)'}")
     require_enough(what, task.measured)
+    require_generator(what, task.measured)
+    _ = task.known_motifs  # what is wrong with them is told before anything is fitted
     if what.sft is not None:
         most_active(what)  # too few are told before anything is fitted
+    write_config(RunFolder(what.folder), given.resolved(what))
     qualities = fit_oracles(what, task.measured)
     if not (pretrained(what) and supervised(what) and finetuned(what)):
         return INTERRUPTED
-    started = time.monotonic()
-    designs = write_designs(what, task, load(what.folder / "tuned"))
+    designs, figures = write_designs(what, task)
     tuned = read_summary(RunFolder(what.folder / "tuned"))
-    summary = _summary(what, qualities, tuned, round(time.monotonic() - started, 1))
+    summary = _summary(what, qualities, tuned, figures)
     write_summary(RunFolder(what.folder), summary)
     say(f"Designs: [bold]{designs}[/]")
     say(f"Report: [bold]{report(what, task, qualities, summary)}[/]")
@@ -70,9 +84,11 @@ def run(words: Sequence[str]) -> int:
 
 
 def _summary(
-    what: Design, qualities: Mapping[str, Quality], tuned: Mapping[str, Any], designing: float
+    what: Design, qualities: Mapping[str, Quality], tuned: Mapping[str, Any], figures: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The figures of fine-tuning, what the oracles are worth, and how long each stage took, when it was made."""
+    """The figures of fine-tuning and of the designs, what the oracles are worth, and how long each stage took, when it
+    was made.
+    """
     worth = {f"oracle_{name}_unseen": each.unseen for name, each in qualities.items() if each.unseen is not None}
     took: dict[str, Any] = {"oracles_seconds": sum(each.seconds or 0.0 for each in qualities.values())}
     made = {"pretrain": ("generator", what.generator is None), "sft": ("sft", what.sft is not None)}
@@ -80,4 +96,4 @@ def _summary(
         run = RunFolder(what.folder / folder)
         if asked and run.summary.is_file():
             took[f"{stage}_seconds"] = read_summary(run).get("pretrain_seconds")
-    return {**worth, **tuned, **took, "designs_seconds": designing}
+    return {**worth, **tuned, **took, **figures}

@@ -42,16 +42,23 @@ class Design:
             generator. null: SEPO begins at the generator.
         sft_kwargs: options of that `sepo pretrain`, such as --sft_kwargs.max_steps 400.
         generator: folder of a generator of your own, in place of the one that would be trained.
+        generator_init_kwargs: how it is loaded, as the options of sepo.load: --generator_init_kwargs.pickles true
+            admits a published .ckpt.
         guidance: best_of_n, svdd, smc, tds or classifier, led by the reward's oracle while the designs are drawn, or
             classifier_free, led by no oracle: away from the generator, as if the price beta had been less; null: none.
         guidance_kwargs: its options, as of `sepo sample`; unconditional is the generator where it is not named.
+        oversample: sequences that are drawn for each design that is kept.
+        design_steps: network evaluations of each at most; null: one site per step, under guidance (but for best_of_n
+            and classifier_free) the 64 or 128 of its sampler.
+        motifs: a file of motifs (JASPAR's, in its own or the MEME format) that are counted in designs of DNA and
+            compared with those of the table's best; null: none.
         reward_oracle: an oracle of your own, in place of the one that would be fitted: package.module:function or
             file.py:function, of a list of sequences; a command line, which reads FASTA from standard input or from
             {fasta} and prints a number per line; a .ckpt of gReLU with :COLUMN; or a folder such as
             runs/design/oracles/reward.
         judge_oracle: the same for the oracle that judges.
         second_oracle: the same for the oracle that is reported beside it, with or without a column of a second assay.
-        oracle_timeout: seconds that a command may take.
+        oracle_timeout: seconds that a command may take for 256 sequences or fewer.
         device: of the oracles, and of the tuned generator that draws the designs: cpu, cuda, ...; null: a GPU if there
             is one. It decides nothing of what is kept. The trainings have options of their own, such as
             --finetune.use_cpu.
@@ -79,8 +86,12 @@ class Design:
     sft: float | None = None
     sft_kwargs: dict[str, Any] | None = None
     generator: str | None = None
+    generator_init_kwargs: dict[str, Any] | None = None
     guidance: str | None = None
     guidance_kwargs: dict[str, Any] | None = None
+    oversample: int = 4
+    design_steps: int | None = None
+    motifs: str | None = None
     reward_oracle: str | None = None
     judge_oracle: str | None = None
     second_oracle: str | None = None
@@ -98,7 +109,7 @@ class Design:
                 f"guidance={self.guidance!r} follows the gradient of the reward, and reward_oracle="
                 f"{self.reward_oracle!r} is a command, which has none: leave it out, or choose best_of_n, svdd or smc."
             )
-        for name in ("num", "members", "epochs", "hidden_size", "stacks"):
+        for name in ("num", "members", "epochs", "hidden_size", "stacks", "oversample", "design_steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1.")
         if self.sft is not None and not 0 < self.sft <= 1:
@@ -106,6 +117,11 @@ class Design:
         if self.sft is None and self.sft_kwargs:
             raise ValueError(f"sft_kwargs={self.sft_kwargs}: there is no SFT; name the share with --sft, such as 0.1.")
         require_apart(self.reward_oracle, self.judge_oracle, self.folder / "oracles")
+        if self.generator is None and self.generator_init_kwargs:
+            raise ValueError(
+                f"generator_init_kwargs={self.generator_init_kwargs}: they are of a generator of your own; name it "
+                "with --generator."
+            )
 
     def _rewarded_by_a_command(self) -> bool:
         named = self.reward_oracle
@@ -116,6 +132,18 @@ class Design:
         """The oracles of one's own, by what they are for."""
         named = {"reward": self.reward_oracle, "judge": self.judge_oracle, "other": self.second_oracle}
         return {name: each for name, each in named.items() if each is not None}
+
+    @property
+    def reward_is_ensemble(self) -> bool:
+        """Whether its members may disagree: fitted here or by another run."""
+        return self.reward_oracle is None or Path(self.reward_oracle).is_dir()
+
+    @property
+    def generator_options(self) -> dict[str, Any]:
+        """How a generator of one's own is loaded."""
+        if self.generator is None:
+            return {}
+        return self.generator_init_kwargs or (self.finetune or {}).get("model_init_kwargs") or {}
 
     @property
     def folder(self) -> Path:

@@ -29,7 +29,9 @@ from sepo.tasks import Measured
 from sepo.training.checkpoint import last_complete
 
 RESTS_ON = "rests_on.json"
-OF_A_RUN = (RESTS_ON, "summary.json", "run.json", "report.json", "evaluation.json")
+BEFORE = "before.json"
+"""How long a training took that was stopped."""
+OF_A_RUN = (RESTS_ON, BEFORE, "summary.json", "run.json", "report.json", "evaluation.json")
 """Files of JSON beside a model that are none of it."""
 COLUMNS = ("alphabet", "sequence", "activity", "second", "group", "hidden_size", "stacks", "doubt", "device")
 """Options that the task has too."""
@@ -77,7 +79,7 @@ OF_SEPO = ("states", "beta", "scale_rewards")
 
 
 def task_of(what: Design) -> Measured:
-    return Measured(data=str(what.data), oracles=str(what.folder / "oracles"), **_columns(what))
+    return Measured(data=str(what.data), oracles=str(what.folder / "oracles"), motifs=what.motifs, **_columns(what))
 
 
 def _columns(what: Design) -> dict[str, Any]:
@@ -95,8 +97,12 @@ def pretrained(what: Design) -> bool:
         options["max_steps"] = pretraining_steps(what)
     task = {"data": what.data, **{name: getattr(what, name) for name in OF_THE_GENERATOR}}
     words = [*_task_words(task), *in_words({**options, "output_dir": folder, "seed": what.seed})]
-    named = [*_files_of(options.get("model")), *_files_of(options.get("dataset"))]
-    return _trained(PRETRAINING, folder, words, _marks([Path(str(what.data)), *named]))
+    named = [*files_of(options.get("model")), *files_of(options.get("dataset"))]
+    return _trained(PRETRAINING, folder, words, marks([Path(str(what.data)), *named]))
+
+
+def _loading(what: Design) -> dict[str, Any]:
+    return {"model_init_kwargs": what.generator_options} if what.generator_options else {}
 
 
 def pretraining_steps(what: Design) -> int:
@@ -122,8 +128,9 @@ def supervised(what: Design) -> bool:
         options["max_steps"] = min(max(_steps_of(SFT_PASSES * len(rows), options), LEAST_SFT), MOST_SFT)
     dataset = what.folder / "most_active.jsonl"
     write_text(dataset, "".join(json.dumps({"tokens": row}) + "\n" for row in rows))
-    words = in_words({**options, "model": what.base, "dataset": dataset, "output_dir": folder, "seed": what.seed})
-    return _trained(PRETRAINING, folder, words, _marks([dataset, *_files_of(what.base)]))
+    options |= {"model": what.base, "dataset": dataset, "output_dir": folder, "seed": what.seed, **_loading(what)}
+    words = in_words(options)
+    return _trained(PRETRAINING, folder, words, marks([dataset, *files_of(what.base)]))
 
 
 def most_active(what: Design) -> list[list[int]]:
@@ -149,7 +156,7 @@ def finetuned(what: Design) -> bool:
     given, folder = what.finetune or {}, what.folder / "tuned"
     left_out = OF_SEPO if given.get("algorithm", "sepo") != "sepo" else ()
     options = {name: value for name, value in FINETUNE.items() if name not in left_out} | given
-    options |= {"model": what.start, "output_dir": folder, "seed": what.seed}
+    options |= {"model": what.start, "output_dir": folder, "seed": what.seed, **_loading(what)}
     if what.start != what.base and not options.get("sync_ref_model"):
         options.setdefault("reference", what.base)
     oracles = [
@@ -157,29 +164,41 @@ def finetuned(what: Design) -> bool:
         for path in sorted((what.folder / "oracles").glob(f"*/{MEMBERS}/*.safetensors"))
         if path.parent.parent.name not in what.outside
     ]
-    models = [file for name in (what.base, what.start, options.get("reference")) for file in _files_of(name)]
-    marks = _marks([Path(str(what.data)), *oracles, *models])
+    models = [file for name in (what.base, what.start, options.get("reference")) for file in files_of(name)]
+    rests_on = marks([Path(str(what.data)), *oracles, *models])
     rewards = options.get("reward") or []
     for named in (*what.outside.values(), *([rewards] if isinstance(rewards, str) else rewards)):
-        marks |= marks_of(named) | _marks(_files_of(named))
+        rests_on |= marks_of(named) | marks(files_of(named))
     task = {"data": what.data, "oracles": what.folder / "oracles", **_columns(what)}
-    return _trained(FINETUNING, folder, [*_task_words(task), *in_words(options)], marks)
+    return _trained(FINETUNING, folder, [*_task_words(task), *in_words(options)], rests_on)
+
+
+def oracle_marks(what: Design, name: str) -> dict[str, Any]:
+    """What tells the oracle reward, judge or other from any other, and how it is read."""
+    read = {"doubt": what.doubt} if name == "reward" else {}
+    named = what.outside.get(name)
+    if named is None:
+        return read | marks(sorted((what.folder / "oracles" / name).glob(f"{MEMBERS}/*.safetensors")))
+    return read | {"name": named} | marks_of(named) | marks(files_of(named))
 
 
 @dataclass(frozen=True)
 class Training:
-    """A command that trains: its grammar, the options that were given, and what it does with them. idle: options of the
-    task that decide nothing of it.
+    """A command that trains: its grammar, the options that were given, what it does with them, and what its summary
+    calls the time that it took. idle: options of the task that decide nothing of it.
     """
 
     grammar: Grammar
     options: Callable[[Given], tuple[Any, ...]]
     train: Callable[..., pretrain.Pretrained | finetune.Finetuned]
+    took: str
     idle: tuple[str, ...] = ("device",)
 
 
-PRETRAINING = Training(pretrain.GRAMMAR, pretrain.options, pretrain.pretrain, ("device", "second"))
-FINETUNING = Training(finetune.GRAMMAR, finetune.options, finetune.finetune)
+PRETRAINING = Training(
+    pretrain.GRAMMAR, pretrain.options, pretrain.pretrain, "pretrain_seconds", idle=("device", "second")
+)
+FINETUNING = Training(finetune.GRAMMAR, finetune.options, finetune.finetune, "finetune_seconds")
 
 
 def _trained(command: Training, folder: Path, words: Sequence[str], rests_on: Mapping[str, str]) -> bool:
@@ -191,14 +210,19 @@ def _trained(command: Training, folder: Path, words: Sequence[str], rests_on: Ma
     same = same and run.config.is_file() and _deciding(read_config(run), command) == _deciding(recipe, command)
     if same and run.summary.is_file():
         return True
+    before, spent = folder / BEFORE, 0.0
     if same and last_complete(folder) is not None:
         given = parse(command.grammar, [*words, "--resume", "true"])
+        spent = read_json(before)["seconds"] if before.is_file() else 0.0
     done = command.train(given, callbacks=(NoteMarks(noted, rests_on),))
+    took = round(spent + done.summary[command.took], 1)
     if not done.complete:
+        write_json(before, {"seconds": took})
         say(f"{stopped(done.trainer)}; the same command goes on from there.")
-    elif command is FINETUNING:
-        write_summary(run, done.summary)
-    return done.complete
+        return False
+    before.unlink(missing_ok=True)
+    write_summary(run, {**done.summary, command.took: took})
+    return True
 
 
 def _deciding(recipe: Mapping[str, Any], command: Training) -> dict[str, Any]:
@@ -220,12 +244,12 @@ class NoteMarks(TrainerCallback):
         write_json(self.path, dict(self.marks))
 
 
-def _marks(paths: Iterable[Path]) -> dict[str, str]:
+def marks(paths: Iterable[Path]) -> dict[str, str]:
     """What tells files from any others."""
     return {str(path): sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
-def _files_of(name: str | None) -> list[Path]:
+def files_of(name: str | None) -> list[Path]:
     """Of a file, or the model in a folder; what is on the hub is taken to stay as it is."""
     place = Path(name or "")
     if name is None or place.is_file():

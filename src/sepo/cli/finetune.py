@@ -133,6 +133,7 @@ def finetune(given: Given, watch_kl: bool = False, callbacks: Sequence[TrainerCa
         ValueError: something that was named is not there, or does not fit.
     """
     prepare()
+    started = time.monotonic()
     what, args = options(given)
     task = None if what.task is None else task_named(what.task)
     trainer = trainer_for(what, args, task, watch_kl)
@@ -141,19 +142,19 @@ def finetune(given: Given, watch_kl: bool = False, callbacks: Sequence[TrainerCa
     judge = judge_for(trainer, what, task)
     comparison = None if judge is None else Comparison.begin(judge, compared_with(trainer))
     say(f"Fine-tuning [bold]{what.model}[/] with SEPO ({size(trainer.policy)})")
-    started = time.monotonic()
     with ShowProgress("  SEPO", ("reward", "kl")).over(trainer):
         trainer.train(resume_from_checkpoint=what.resume)
+    complete = not trainer.interrupt.interrupted
+    compared = None
+    if complete:
+        trainer.save_model()
+        compared = None if comparison is None else comparison.end(trainer.policy)
     summary: dict[str, Any] = {
         "finetune_seconds": round(time.monotonic() - started, 1),
         "steps": trainer.state.global_step,
         "beta": args.beta,
     }
-    if trainer.interrupt.interrupted:
-        return Finetuned(trainer, task, None, summary, complete=False)
-    trainer.save_model()
-    compared = None if comparison is None else comparison.end(trainer.policy)
-    return Finetuned(trainer, task, compared, figures(trainer, compared) | summary)
+    return Finetuned(trainer, task, compared, (figures(trainer, compared) if complete else {}) | summary, complete)
 
 
 def trainer_for(what: Finetune, args: SEPOConfig, task: Task | None, watch_kl: bool = False) -> SEPOTrainer:

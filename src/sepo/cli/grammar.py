@@ -12,6 +12,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
+from sepo import recipes
+
 
 @dataclass(frozen=True)
 class Group:
@@ -36,7 +38,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Grammar:
-    """argument: what may stand without a name (RECIPE or the like), and its help; None: nothing may."""
+    """argument: what may stand without a name (RECIPE, TABLE or RECIPE, MODEL), and its help; None: nothing may."""
 
     command: str
     summary: str
@@ -55,7 +57,13 @@ class Grammar:
 
     @property
     def takes_recipe(self) -> bool:
-        return self.argument is not None and self.argument[0] == "RECIPE"
+        return self.argument is not None and "RECIPE" in self.argument[0]
+
+    def names_recipe(self, argument: str) -> bool:
+        """Whether the argument is a recipe, where it may be something else too."""
+        if not self.takes_recipe or self.argument is None:
+            return False
+        return self.argument[0] == "RECIPE" or recipes.is_recipe(argument, self.command)
 
     def parser(self, shown: Iterable[str] | None = None) -> ArgumentParser:
         """A parser of the options named `shown`; None: of all."""

@@ -13,11 +13,12 @@ from typing import Any
 from rich.markup import escape
 from torch import Tensor
 
+from sepo.cli.asking import ask
 from sepo.cli.console import say, seconds
 from sepo.cli.design_options import Design
 from sepo.cli.opening import best_device
 from sepo.cli.oracle_members import Members, settings_of
-from sepo.oracles import Fit, Measurements, Oracle, Split, names_function, oracle_named, split_by_group
+from sepo.oracles import Ensemble, Fit, Measurements, Oracle, Split, names_function, oracle_named, split_by_group
 from sepo.oracles.fitting import correlation
 from sepo.oracles.saved import members_in
 from sepo.rewards.importing import source_of
@@ -145,7 +146,8 @@ def _tested(name: str, asked: Design, measured: Measurements, split: Split) -> Q
 
 
 def _agreement(oracle: Oracle, measured: Measurements) -> float:
-    return correlation(oracle(measured.tokens), measured.activity)
+    said = oracle(measured.tokens) if isinstance(oracle, Ensemble) else ask("testing", oracle, measured.tokens)
+    return correlation(said, measured.activity)
 
 
 def _kept(folder: Path, settings: Mapping[str, Any]) -> Quality | None:

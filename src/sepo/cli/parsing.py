@@ -64,7 +64,9 @@ def parse(grammar: Grammar, words: Sequence[str]) -> Given:
     asked = [word for word in words if word != "--print_config"]
     argument, spoken, keys = _split(grammar, asked)
     recipe = (
-        recipes.read(argument, grammar.command) if grammar.takes_recipe and argument is not None else Recipe("", "")
+        recipes.read(argument, grammar.command)
+        if argument is not None and grammar.names_recipe(argument)
+        else Recipe("", "")
     )
     for name in recipe.options:
         _known(grammar, name, f"{recipe.source}: {name}")

@@ -112,6 +112,7 @@ def pretrain(given: Given, callbacks: Sequence[TrainerCallback] = ()) -> Pretrai
         ValueError: something that was named is not there, or does not fit.
     """
     prepare()
+    started = time.monotonic()
     what, args = options(given)
     set_seed(args.seed)
     task = None if what.task is None else task_named(what.task)
@@ -121,10 +122,9 @@ def pretrain(given: Given, callbacks: Sequence[TrainerCallback] = ()) -> Pretrai
     rows: Any = trainer.train_dataset
     doing = "Pretraining" if what.model is None else f"Training [bold]{what.model}[/] further"
     say(f"{doing} on {len(rows)} sequences ({size(trainer.policy)})")
-    started = time.monotonic()
     with ShowProgress("  Pretraining", ("loss",)).over(trainer):
         trainer.train(resume_from_checkpoint=what.resume)
-    summary = {"pretrain_seconds": round(time.monotonic() - started, 1), "steps": trainer.state.global_step}
+    summary: dict[str, Any] = {"pretrain_seconds": _since(started), "steps": trainer.state.global_step}
     if trainer.interrupt.interrupted:
         return Pretrained(trainer, summary, complete=False)
     trainer.save_model()
@@ -132,9 +132,14 @@ def pretrain(given: Given, callbacks: Sequence[TrainerCallback] = ()) -> Pretrai
         found = trainer.evaluate()
         summary |= {"held_out_bound": found["eval_bound"], "held_out_perplexity": found["eval_perplexity"]}
         say(f"  held-out bound {found['eval_bound']:.3f} nats per token")
+    summary["pretrain_seconds"] = _since(started)
     if trainer.is_world_process_zero():
         write_summary(trainer.run_folder, summary)
     return Pretrained(trainer, summary)
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 1)
 
 
 def trainer_for(what: Pretrain, args: PretrainConfig, task: Task | None) -> PretrainTrainer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -78,10 +78,12 @@ def draw_samples(
     seed: int,
     at_once: int = 256,
     guidance: Guidance | None = None,
+    told: Callable[[int], None] = lambda done: None,
 ) -> Samples:
     """One sample for each row. What a row gets depends on the seed and its place, not on `at_once`.
 
-    guidance: around the sampler; rows that it draws as one population stay together.
+    guidance: around the sampler; rows that it draws as one population stay together. told: is called after each batch
+    with how many are done.
     """
     before, started = replace(policy.meter), time.monotonic()
     if guidance is not None:
@@ -100,6 +102,7 @@ def draw_samples(
         rollouts.append(roll(led, policy, part, chance))
         completions += prompts.completions(rollouts[-1])
         ids += completion_ids(rollouts[-1])
+        told(len(completions))
     spent, took = policy.meter.evaluations - before.evaluations, time.monotonic() - started
     share = (policy.meter.sites - before.sites) / max(spent * canvas.tokens.shape[1], 1)
     said, exact = as_messages(asked, completions), sampler.exact_density and guidance is None

@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 SHIPPED = Path(__file__).parent
-PRETRAIN = "pretrain"
+SUFFIXES = ("pretrain", "design")
+"""Commands whose recipes say so at the end of their name; the others are of `finetune`."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,26 @@ class Recipe:
 
 
 def shipped(command: str) -> dict[str, Path]:
-    """The recipes for a command that come with the library, by bare name: those for pretraining end in `_pretrain`."""
+    """The recipes for a command that come with the library, by bare name: a file ends in `_pretrain` or `_design` where
+    it is for that command.
+    """
     found = {}
     for path in sorted(SHIPPED.glob("*.yaml")):
-        name = path.stem.removesuffix(f"_{PRETRAIN}")
-        if command == (PRETRAIN if name != path.stem else "finetune"):
-            found[name] = path
+        name, _, last = path.stem.rpartition("_")
+        of, bare = (last, name) if last in SUFFIXES else ("finetune", path.stem)
+        if command == of:
+            found[bare] = path
     return found
+
+
+def is_recipe(name: str, command: str) -> bool:
+    """Whether a name that may also be that of a table is one of a recipe."""
+    path = Path(name)
+    return path.suffix in (".yaml", ".yml") or (_bare(name, command) in shipped(command) and not path.exists())
+
+
+def _bare(name: str | Path, command: str) -> str:
+    return str(name).removesuffix(f"_{command}") if command in SUFFIXES else str(name)
 
 
 def read(name: str | Path, command: str) -> Recipe:
@@ -40,7 +54,7 @@ def read(name: str | Path, command: str) -> Recipe:
         ValueError: there is none, or it is not a YAML mapping of option names to values.
     """
     known = shipped(command)
-    path = known.get(str(name).removesuffix(f"_{PRETRAIN}"), Path(name))
+    path = known.get(_bare(name, command), Path(name))
     if not path.is_file():
         near = difflib.get_close_matches(str(name), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"shipped are {', '.join(known) or 'none'}."

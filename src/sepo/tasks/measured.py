@@ -6,7 +6,8 @@ second oracle says, of another architecture and fitted to groups that the first 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,7 +17,16 @@ from torch import Generator, Tensor
 
 from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.process import Absorbing
-from sepo.evaluation.sequences import distinct_fraction, kmer_correlation, mean_hamming_distance, nearest_distance
+from sepo.evaluation.motif_hits import hit_correlation, motif_hits
+from sepo.evaluation.motifs import LETTERS, Motifs, read_motifs
+from sepo.evaluation.sequences import (
+    distinct_fraction,
+    kmer_correlation,
+    kmer_correlations,
+    letter_share,
+    mean_hamming_distance,
+    nearest_distance,
+)
 from sepo.models import as_denoiser
 from sepo.models.networks.dna_cnn import DnaCnn, DnaCnnConfig
 from sepo.oracles import (
@@ -30,12 +40,43 @@ from sepo.oracles import (
     read_measurements,
     require_apart,
 )
+from sepo.record import Record
 from sepo.samplers.guided import SoftReward
 from sepo.tasks.base import Row, Task, device_for, stacked
+from sepo.typing import PerSequence, Tokens
 
 KMERS = (3, 6)
+OF_ONE = 3
+"""Letters of the words that are counted in a single sequence, which has too few longer ones."""
 COMPARED = 2000
-"""Rows of the table that distances to the nearest are taken to."""
+"""Rows of the table that a second oracle from outside is asked about."""
+AT_ONCE = 256
+"""Sequences that an oracle is asked about at once: so many may take a command its timeout."""
+
+
+NUCLEOTIDES = ("ACGT", "ACGU")
+
+
+@dataclass(frozen=True, eq=False)
+class Answers(Record):
+    """What the oracles say of each sequence. doubt: standard deviation between the members of the reward's ensemble,
+    None where it is none; other: of the second assay, None without one.
+    """
+
+    reward: PerSequence
+    judge: PerSequence
+    doubt: PerSequence | None = None
+    other: PerSequence | None = None
+
+
+def asked(oracle: Callable[[Tokens], Tensor], tokens: Tokens, told: Callable[[int], None] | None = None) -> Tensor:
+    """What it says of sequences, in batches; told: is called with how many are done."""
+    answers = []
+    for part in tokens.split(AT_ONCE):
+        answers.append(oracle(part))
+        if told is not None:
+            told(sum(map(len, answers)))
+    return torch.cat(answers)
 
 
 @dataclass(frozen=True)
@@ -54,12 +95,13 @@ class Measured(Task):
             of gReLU, or a folder (`sepo.oracles.oracle_named`).
         judge_oracle: the same for the one that judges.
         second_oracle: the same for the one that is reported beside it.
-        oracle_timeout: seconds that a command may take.
+        oracle_timeout: seconds that a command may take for 256 sequences or fewer.
         doubt: standard deviations between the members of the reward's ensemble that are taken off its mean; of an
             oracle from outside that is no ensemble nothing is.
         hidden_size: channels of the generator.
         stacks: its convolutions of each dilation.
-        top: share of the table with the highest activity, whose k-mers the designs are compared with.
+        top: share of the table with the highest activity, whose k-mers and motifs the designs are compared with.
+        motifs: a file of motifs (JASPAR's, in its own or the MEME format) that are looked for in DNA; null: none.
         device: of the oracles; null: a GPU if there is one.
     """
 
@@ -78,6 +120,7 @@ class Measured(Task):
     hidden_size: int = 64
     stacks: int = 4
     top: float = 0.01
+    motifs: str | None = None
     device: str | None = None
 
     def __post_init__(self) -> None:
@@ -153,23 +196,81 @@ class Measured(Task):
         return self._oracles["reward"](self._tokens(completions)).tolist()
 
     def metrics(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> dict[str, float]:
-        """activity: the judge's median, in the unit of the table; kmer_k: correlation with the table's best."""
+        """activity: the judge's median, in the unit of the table; kmer_k, motif_correlation: with the table's best;
+        nearest_distance: median, to the whole table.
+        """
         tokens = self._tokens(completions)
+        return self.figures(tokens, self.answers(tokens))
+
+    def answers(self, tokens: Tokens) -> Answers:
+        """What the oracles say."""
+        reward, other = self._oracles["reward"], self._oracles.get("other")
+        return Answers(
+            asked(reward, tokens),
+            asked(self._oracles["judge"], tokens),
+            asked(reward.spread, tokens) if isinstance(reward, Ensemble) else None,
+            None if other is None else asked(other, tokens),
+        )
+
+    def figures(self, tokens: Tokens, answers: Answers) -> dict[str, float]:
+        """The metrics of sequences of which the oracles were asked."""
         found = {
-            "activity": float(self._oracles["judge"](tokens).median()),
-            "reward_median": float(self._oracles["reward"](tokens).median()),
+            "activity": float(answers.judge.median()),
+            "reward_median": float(answers.reward.median()),
             "distinct": distinct_fraction(tokens),
             "pairwise_distance": mean_hamming_distance(tokens) if len(tokens) > 1 else 0.0,
-            "nearest_distance": float(nearest_distance(tokens, self._compared).double().median()),
+            "nearest_distance": float(nearest_distance(tokens, self.measured.tokens).double().median()),
         }
-        if isinstance(self._oracles["reward"], Ensemble):
-            found["doubt"] = float(self._oracles["reward"].spread(tokens).mean())
-        size = len(self.measured.alphabet.letters)
-        for k in (k for k in KMERS if size**k <= 10_000):
-            found[f"kmer_{k}"] = kmer_correlation(tokens, self._best, k, size)
-        if self.has_other:
-            found["second_share"] = float((self._oracles["other"](tokens) > self._second_cut).double().mean())
+        if answers.doubt is not None:
+            found["doubt"] = float(answers.doubt.mean())
+        for k in self._kmers:
+            found[f"kmer_{k}"] = kmer_correlation(tokens, self._best, k, self._size)
+        if self.known_motifs is not None:
+            correlation = hit_correlation(motif_hits(tokens, self.known_motifs).sum(0), self._best_hits)
+            found |= {} if math.isnan(correlation) else {"motif_correlation": correlation}
+        if answers.other is not None:
+            found["second_share"] = float((answers.other > self._second_cut).double().mean())
         return found
+
+    def described(self, tokens: Tokens) -> dict[str, Tensor]:
+        """Of each sequence, without an oracle: its distance to the nearest of the table, its share of G and C, the
+        correlation of its 3-mers with the table's best, how often a motif stands in it, and how many different ones do.
+        """
+        letters = self.measured.alphabet.letters
+        found: dict[str, Tensor] = {"nearest_distance": nearest_distance(tokens, self.measured.tokens)}
+        if letters in NUCLEOTIDES:
+            found["gc"] = letter_share(tokens, [letters.index(letter) for letter in "GC"])
+        if OF_ONE in self._kmers:
+            found[f"kmer_{OF_ONE}"] = kmer_correlations(tokens, self._best, OF_ONE, self._size)
+        if self.known_motifs is not None:
+            hits = motif_hits(tokens, self.known_motifs)
+            found |= {"motif_hits": hits.sum(1), "motifs": (hits > 0).sum(1)}
+        return found
+
+    @cached_property
+    def known_motifs(self) -> Motifs | None:
+        """Those that are looked for.
+
+        Raises:
+            ValueError: the sequences are not of DNA, or the file holds no motifs.
+        """
+        if self.motifs is None:
+            return None
+        letters = self.measured.alphabet.letters
+        if letters != LETTERS:
+            raise ValueError(
+                f"motifs={self.motifs!r} are looked for in DNA, whose letters are {LETTERS}, and these sequences "
+                f"are of {letters}: leave the option out, or set the alphabet to dna."
+            )
+        return read_motifs(self.motifs)
+
+    @property
+    def _size(self) -> int:
+        return len(self.measured.alphabet.letters)
+
+    @property
+    def _kmers(self) -> list[int]:
+        return [k for k in KMERS if k <= self.measured.length and self._size**k <= 10_000]
 
     def spelled(self, completions: Sequence[Any]) -> list[str] | None:
         return self.measured.alphabet.words(completions)
@@ -180,17 +281,21 @@ class Measured(Task):
         return self.measured.tokens[activity.topk(max(int(self.top * len(activity)), 2)).indices]
 
     @cached_property
-    def _compared(self) -> Tensor:
-        return self.measured.tokens[self._order[:COMPARED]]
+    def _best_hits(self) -> Tensor:
+        assert self.known_motifs is not None
+        return motif_hits(self._best, self.known_motifs).sum(0)
 
     @cached_property
     def _second_cut(self) -> float:
         """The other oracle's value that a tenth of the sequences passes that were measured in its assay; of an oracle
         from outside, a tenth of some rows of the table."""
-        second = self.measured.second
-        known = slice(None) if second is None else second.isfinite()
-        tokens = self.measured.tokens[known] if self.second_oracle is None else self._compared
-        return float(self._oracles["other"](tokens).quantile(0.9))
+        if self.second_oracle is not None:
+            chosen = self._order[:COMPARED]
+        else:
+            assert self.measured.second is not None
+            chosen = self.measured.second.isfinite()
+        tokens = self.measured.tokens[chosen]
+        return float(asked(self._oracles["other"], tokens).quantile(0.9))
 
     def _tokens(self, completions: Sequence[Any]) -> Tensor:
         return torch.from_numpy(stacked(completions, self.measured.length))
