@@ -14,7 +14,7 @@ from sepo.cli import main
 from sepo.models import save_pretrained
 from sepo.oracles import Ensemble
 from sepo.oracles.network import ConvOracle, ConvOracleConfig
-from sepo.oracles.oracle import save_oracle
+from sepo.oracles.saved import save_oracle
 from sepo.tasks import Measured
 from tests.oracles.tables import write_table
 

@@ -21,7 +21,7 @@ from sepo.diffusion.denoiser import Denoiser
 from sepo.models import save_pretrained
 from sepo.oracles import Ensemble, read_measurements
 from sepo.oracles.network import ConvOracle, ConvOracleConfig
-from sepo.oracles.oracle import save_oracle
+from sepo.oracles.saved import save_oracle
 from tests.cli.designing import COLUMNS
 from tests.oracles.tables import LENGTH, write_motifs
 

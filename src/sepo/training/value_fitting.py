@@ -31,7 +31,7 @@ from sepo.ops import Chance
 from sepo.oracles import Ensemble, load_oracle
 from sepo.oracles.fitting import correlation, held_back
 from sepo.oracles.network import ConvOracle, ConvOracleConfig
-from sepo.oracles.oracle import save_oracle
+from sepo.oracles.saved import save_oracle
 from sepo.record import concatenate
 from sepo.runs.plain import read_json, write_json
 from sepo.samplers import KernelSampler, roll
