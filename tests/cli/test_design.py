@@ -167,6 +167,7 @@ def test_a_generator_of_ones_own_is_taken(table, capsys):
         (("table.csv", *COLUMNS, "--sft", "1.5"), "sft=1.5: must be a share above 0 and up to 1"),
         (("table.csv", *COLUMNS, "--sft_kwargs.max_steps", "5"), "there is no SFT; name the share with --sft"),
         (("few.csv",), "only 3 sequences can be used (rows 2, 3, 5), and 30 are the least"),
+        (("table.csv", *COLUMNS, "--cluster", "12"), "group='chrom' and cluster=12: both make groups"),
         (("table.csv", *COLUMNS, "--device", "abacus"), "device='abacus': torch sees cpu"),
         (("few.csv",), "row 4 'ACGN' ('N' at letter 4)"),
     ],

@@ -6,6 +6,7 @@ import gzip
 import itertools
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +133,22 @@ def unmeasured(name: str, numbers: Any, how: Numbering) -> Iterator[Finding]:
     told = finding(problem, places, [f"{name!r} is empty"] * min(len(places), SHOWN), how, left_out=False)
     if told is not None:
         yield told
+
+
+def swallowing(words: Any, groups: Sequence[str], how: Numbering) -> Iterator[Finding]:
+    """The rows of a cluster that holds more than half of the table."""
+    largest, size = Counter(groups).most_common(1)[0]
+    if 2 * size > len(groups):
+        rows = [
+            (place, clipped(word))
+            for (place, word), group in zip(words.items(), groups, strict=True)
+            if group == largest
+        ]
+        problem = "all in one cluster, more than half of the table, which can only be in one part: let more letters in "
+        problem += "common make a cluster, or name a column of groups"
+        told = finding(problem, [place for place, _ in rows], [said for _, said in rows], how, left_out=False)
+        if told is not None:
+            yield told
 
 
 def repeated(words: Any, groups: Sequence[str], how: Numbering) -> Iterator[Finding]:

@@ -58,6 +58,7 @@ class Measured(Task):
         stacks: its convolutions of each dilation.
         top: share of the table with the highest activity, whose k-mers the designs are compared with.
         device: of the oracles; null: a GPU if there is one.
+        cluster: letters in common that make one group of sequences, in place of a column of groups.
     """
 
     data: str = ""
@@ -76,13 +77,15 @@ class Measured(Task):
     stacks: int = 4
     top: float = 0.01
     device: str | None = None
+    cluster: int | None = None
 
     def __post_init__(self) -> None:
         require_apart(self.reward_oracle, self.judge_oracle, self.oracles)
 
     @cached_property
     def measured(self) -> Measurements:
-        return read_measurements(self.data, self.alphabet, self.sequence, self.activity, self.second, self.group)
+        columns = (self.sequence, self.activity, self.second, self.group)
+        return read_measurements(self.data, self.alphabet, *columns, self.cluster)
 
     @cached_property
     def _order(self) -> Tensor:
