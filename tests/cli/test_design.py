@@ -152,6 +152,10 @@ def test_a_generator_of_ones_own_is_taken(table, capsys):
         (("nowhere.csv",), "nowhere.csv is not there"),
         (("table.csv",), "no column 'sequence'"),
         (("table.csv", *COLUMNS, "--reward_groups", "c0"), "all three parts"),
+        (
+            ("folds.csv", "--group", "fold", "--reward_groups", "1", "--judge_groups", "2", "--unseen_groups", "2"),
+            "'2' is in",
+        ),
         (("table.csv", *COLUMNS, "--num", "0"), "num=0"),
         (("table.csv", *COLUMNS, "--reward_oracle", "a:b", "--judge_oracle", "a:b"), "what is rewarded cannot judge"),
         (
@@ -174,6 +178,8 @@ def test_a_generator_of_ones_own_is_taken(table, capsys):
 )
 def test_a_mistake_is_told(table, words, told, capsys):
     Path("few.csv").write_text("sequence,activity\nACGT,1\nACGA,2\nACGN,2\nACGC,3\n")
+    rows = [f"{'ACGT' * 3},{row}," + ("" if row == 9 else f"{row % 3}") for row in range(40)]
+    Path("folds.csv").write_text("\n".join(["sequence,activity,fold", *rows]) + "\n")
     assert main(["design", *words]) in (1, 2)
     shown = capsys.readouterr().err
     assert told in shown and "Traceback" not in shown

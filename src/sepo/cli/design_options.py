@@ -65,9 +65,9 @@ class Design:
     second: str | None = None
     group: str | None = None
     cluster: int | None = None
-    reward_groups: list[str] | None = None
-    judge_groups: list[str] | None = None
-    unseen_groups: list[str] | None = None
+    reward_groups: list[str | int | float] | None = None
+    judge_groups: list[str | int | float] | None = None
+    unseen_groups: list[str | int | float] | None = None
     alphabet: str = "dna"
     output: str = "runs/design"
     num: int = 256

@@ -13,7 +13,16 @@ from torch import Tensor
 from sepo.oracles.alphabet import Alphabet, alphabet_named
 from sepo.oracles.clusters import clusters
 from sepo.oracles.findings import Finding
-from sepo.oracles.tables import numbers_in, read_table, repeated, sort_rows, swallowing, unmeasured
+from sepo.oracles.tables import (
+    names_in,
+    numbers_in,
+    read_table,
+    repeated,
+    sort_rows,
+    swallowing,
+    ungrouped,
+    unmeasured,
+)
 from sepo.typing import Float, Int, Tokens
 
 
@@ -115,10 +124,14 @@ def _read(
         )
     kept = sorted_out.kept
     tokens = letters.encode(list(words[kept]))
-    groups = [""] * len(tokens) if group is None else list(table[group].fillna("").astype(str)[kept])
-    groups = groups if cluster is None else clusters(tokens, letters.letters, cluster)
     odd = [] if second is None else [*unmeasured(second, numbers[second][kept], how)]
-    odd += [] if cluster is None else swallowing(words[kept], groups, how)
+    groups = [""] * len(tokens)
+    if group is not None:
+        groups = list(names_in(table, group)[kept])
+        odd += ungrouped(group, names_in(table, group)[kept], how)
+    if cluster is not None:
+        groups = clusters(tokens, letters.letters, cluster)
+        odd += swallowing(words[kept], groups, how)
     odd += repeated(words[kept], groups, how)
     return Measurements(
         letters,

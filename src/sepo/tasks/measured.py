@@ -28,7 +28,7 @@ from sepo.oracles import (
     read_measurements,
     require_apart,
 )
-from sepo.tasks.base import Row, Task, device_for, stacked
+from sepo.tasks.base import Row, Task, TokenRows, device_for, stacked
 
 KMERS = (3, 6)
 COMPARED = 2000
@@ -96,10 +96,10 @@ class Measured(Task):
         return min(len(self.measured) // 20, 512)
 
     def corpus(self) -> Sequence[Row]:
-        return [{"tokens": row} for row in self.measured.tokens[self._order[self._held :]].tolist()]
+        return TokenRows(self.measured.tokens[self._order[self._held :]])
 
     def heldout(self) -> Sequence[Row] | None:
-        return [{"tokens": row} for row in self.measured.tokens[self._order[: self._held]].tolist()] or None
+        return TokenRows(self.measured.tokens[self._order[: self._held]]) if self._held else None
 
     def denoiser(self) -> Denoiser:
         letters = len(self.measured.alphabet.letters)
