@@ -13,7 +13,7 @@ import yaml
 from sepo.cli import main, oracle_members
 from sepo.cli.design_options import Design
 from sepo.cli.design_training import pretrained, task_of
-from sepo.cli.oracles import QUALITY, Quality, fit_oracles
+from sepo.cli.oracles import QUALITY, Quality, fit_oracles, split_of
 from sepo.oracles import load_oracle
 from tests.cli.designing import COLUMNS, QUICK, small
 
@@ -150,6 +150,19 @@ def test_a_second_assay_of_too_few_sequences_is_told(table, capsys):
         ValueError, match=r"'other': only 0 of the 33 sequences in the part 'unseen' were measured in the"
     ):
         fitted(small(with_holes(table, lambda row: row % 6 < 5), **named))
+
+
+def test_clusters_take_the_place_of_a_column_of_groups(table):
+    what = small(table, group=None, cluster=9)
+    measured = task_of(what).measured
+    split = split_of(what, measured)
+    words = measured.alphabet.decode(measured.tokens)
+    stretches = [
+        {words[row][place : place + 9] for row in part.tolist() for place in range(12)}
+        for part in (split.reward, split.judge, split.unseen)
+    ]
+    assert len(set(measured.groups)) < len(measured)  # some are related by chance
+    assert not stretches[0] & stretches[1] and not stretches[0] & stretches[2] and not stretches[1] & stretches[2]
 
 
 def test_the_generator_does_not_depend_on_the_second_assay(table):

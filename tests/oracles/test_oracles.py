@@ -127,6 +127,16 @@ def test_rows_without_the_second_assay_are_used_and_named(tmp_path) -> None:
     assert found.second is not None and found.second.isfinite().tolist() == [True, False, False]
 
 
+def test_groups_of_whole_numbers_keep_their_names_beside_a_hole(tmp_path) -> None:
+    lines = ["sequence,activity,fold", "ACGT,1,1", "ACGA,2,", "ACGG,3,10"]
+    said = "1 row: without a group, and not used for the oracles: row 3 'fold' is empty"
+    assert told(tmp_path, lines, group="fold") == [said]
+    assert read_measurements(str(tmp_path / "odd.csv"), group="fold").groups == ("1", "", "10")
+    assert told(tmp_path, [lines[0], "ACGT,1,", "ACGA,2,"], "none.csv", group="fold") == []
+    told(tmp_path, [*lines, "ACGC,4,0.5"], "half.csv", group="fold")
+    assert read_measurements(str(tmp_path / "half.csv"), group="fold").groups == ("1.0", "", "10.0", "0.5")
+
+
 def test_many_odd_rows_are_counted_and_the_first_named(tmp_path) -> None:
     [said] = told(tmp_path, ["sequence,activity", "ACGT,1", *["NNNN,1"] * 9])
     assert said.startswith("9 rows: letters outside the alphabet: row 3 'NNNN'") and said.endswith("and 4 more")

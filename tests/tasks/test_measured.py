@@ -51,6 +51,13 @@ def test_a_command_rewards_and_a_function_judges(task) -> None:
     assert "doubt" not in metrics and "second_share" not in metrics
 
 
+def test_the_table_is_shared_out_between_corpus_and_held_out_rows(task) -> None:
+    corpus, held = task.corpus(), task.heldout()
+    assert held is not None and len(corpus) == 95 and len(held) == 5
+    rows = sorted(row["tokens"] for part in (corpus, held) for row in part)
+    assert rows == sorted(task.measured.tokens.tolist())
+
+
 def test_what_is_rewarded_cannot_judge(tmp_path, task) -> None:
     named = str(tmp_path / "mine.py:count")
     for judge, oracles in ((f"{tmp_path}/../{tmp_path.name}/mine.py:count", None), (f"{tmp_path}/o/../o/reward", "o")):

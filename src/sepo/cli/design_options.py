@@ -20,8 +20,10 @@ class Design:
         sequence: its column of sequences.
         activity: its column of the activity that is to be raised.
         second: its column of another assay, reported and never rewarded; null: there is none.
-        group: its column of chromosomes, clusters or families, by which the oracles are kept apart; null: rows are
-            drawn one by one, which says nothing of related sequences.
+        group: its column of chromosomes, clusters or families, by which the oracles are kept apart; null without
+            cluster: rows are drawn one by one, which says nothing of related sequences.
+        cluster: in place of such a column: sequences that have so many consecutive letters in common are of one group,
+            such as 24 of DNA or 10 of proteins.
         reward_groups: groups that the reward's oracle is fitted to; null: the groups are shared out.
         judge_groups: groups that the judge's oracle is fitted to.
         unseen_groups: groups that neither sees, on which both are tested.
@@ -69,9 +71,10 @@ class Design:
     activity: str = "activity"
     second: str | None = None
     group: str | None = None
-    reward_groups: list[str] | None = None
-    judge_groups: list[str] | None = None
-    unseen_groups: list[str] | None = None
+    cluster: int | None = None
+    reward_groups: list[str | int | float] | None = None
+    judge_groups: list[str | int | float] | None = None
+    unseen_groups: list[str | int | float] | None = None
     alphabet: str = "dna"
     output: str = "runs/design"
     num: int = 256

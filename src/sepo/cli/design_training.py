@@ -33,7 +33,7 @@ BEFORE = "before.json"
 """How long a training took that was stopped."""
 OF_A_RUN = (RESTS_ON, BEFORE, "summary.json", "run.json", "report.json", "evaluation.json")
 """Files of JSON beside a model that are none of it."""
-COLUMNS = ("alphabet", "sequence", "activity", "second", "group", "hidden_size", "stacks", "doubt", "device")
+COLUMNS = ("alphabet", "sequence", "activity", "second", "group", "cluster", "hidden_size", "stacks", "doubt", "device")
 """Options that the task has too."""
 OF_THE_GENERATOR = ("alphabet", "sequence", "activity", "hidden_size", "stacks")
 """Of these, what it depends on."""

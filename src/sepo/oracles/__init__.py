@@ -1,6 +1,7 @@
 """Oracles: what a table of measured sequences says of sequences that nobody measured."""
 
 from sepo.oracles.alphabet import ALPHABETS, Alphabet
+from sepo.oracles.clusters import clusters
 from sepo.oracles.command import FromCommand
 from sepo.oracles.fitting import Fit, fit
 from sepo.oracles.lightning import LightningOracle, load_lightning
@@ -26,6 +27,7 @@ __all__ = [
     "Oracle",
     "SoftOracle",
     "Split",
+    "clusters",
     "fit",
     "load_lightning",
     "load_oracle",

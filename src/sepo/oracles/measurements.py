@@ -11,8 +11,18 @@ import torch
 from torch import Tensor
 
 from sepo.oracles.alphabet import Alphabet, alphabet_named
+from sepo.oracles.clusters import clusters
 from sepo.oracles.findings import Finding
-from sepo.oracles.tables import numbers_in, read_table, repeated, sort_rows, unmeasured
+from sepo.oracles.tables import (
+    names_in,
+    numbers_in,
+    read_table,
+    repeated,
+    sort_rows,
+    swallowing,
+    ungrouped,
+    unmeasured,
+)
 from sepo.typing import Float, Int, Tokens
 
 
@@ -65,25 +75,37 @@ def read_measurements(
     activity: str = "activity",
     second: str | None = None,
     group: str | None = None,
+    cluster: int | None = None,
 ) -> Measurements:
     """The rows of the commonest length whose letters are known and whose activity was measured; what is odd is told by
     row.
 
-    The other arguments are names of columns. In FASTA they are words `name=value` of the header. A file is read once
-    as long as it does not change.
+    cluster: letters in common that make one group of sequences (`clusters`), in place of a column of groups. The other
+    arguments are names of columns. In FASTA they are words `name=value` of the header. A file is read once as long as
+    it does not change.
 
     Raises:
-        ValueError: the file or a column is not there, a number is none, or nothing is left.
+        ValueError: the file or a column is not there, a number is none, nothing is left, or `cluster` is too short or
+            too long.
     """
+    if group is not None and cluster is not None:
+        raise ValueError(f"group={group!r} and cluster={cluster}: both make groups; leave one of them out.")
     file = Path(path)
     state = file.stat() if file.is_file() else None
     version = (str(file.resolve()), state and state.st_mtime_ns, state and state.st_size)
-    return _read(path, version, alphabet, sequence, activity, second, group)
+    return _read(path, version, alphabet, sequence, activity, second, group, cluster)
 
 
 @cache
 def _read(
-    path: str, version: tuple, alphabet: str, sequence: str, activity: str, second: str | None, group: str | None
+    path: str,
+    version: tuple,
+    alphabet: str,
+    sequence: str,
+    activity: str,
+    second: str | None,
+    group: str | None,
+    cluster: int | None,
 ) -> Measurements:
     """version: what tells the file from what it was, for the cache alone."""
     table, how = read_table(Path(path))
@@ -101,12 +123,19 @@ def _read(
             f"{path}: no row has both a sequence of {letters.letters} and a number under {activity!r}: {told}."
         )
     kept = sorted_out.kept
-    groups = table[group].fillna("").astype(str)[kept] if group is not None else [""] * int(kept.sum())
+    tokens = letters.encode(list(words[kept]))
     odd = [] if second is None else [*unmeasured(second, numbers[second][kept], how)]
-    odd += repeated(words[kept], list(groups), how)
+    groups = [""] * len(tokens)
+    if group is not None:
+        groups = list(names_in(table, group)[kept])
+        odd += ungrouped(group, names_in(table, group)[kept], how)
+    if cluster is not None:
+        groups = clusters(tokens, letters.letters, cluster)
+        odd += swallowing(words[kept], groups, how)
+    odd += repeated(words[kept], groups, how)
     return Measurements(
         letters,
-        letters.encode(list(words[kept])),
+        tokens,
         torch.tensor(numbers[activity][kept].to_numpy(), dtype=torch.float32),
         None if second is None else torch.tensor(numbers[second][kept].to_numpy(), dtype=torch.float32),
         tuple(groups),

@@ -6,6 +6,7 @@ import gzip
 import itertools
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,16 @@ def numbers_in(table: Any, name: str, path: str, how: Numbering) -> Any:
     return numbers.astype(float)
 
 
+def names_in(table: Any, name: str) -> Any:
+    """A column as text, "" where nothing stands. Whole numbers are written as such: a hole among them makes pandas read
+    1 as 1.0.
+    """
+    column = table[name]
+    if pandas().api.types.is_float_dtype(column) and column.isna().any() and column.dropna().mod(1).eq(0).all():
+        column = column.astype("Int64")
+    return column.astype(object).where(column.notna(), "").astype(str)
+
+
 @dataclass(frozen=True, eq=False)
 class Sorted:
     """kept: marks the rows that can be used; findings: the others, by reason."""
@@ -127,11 +138,36 @@ def sort_rows(words: Any, name: str, numbers: Any, letters: Alphabet, how: Numbe
 
 def unmeasured(name: str, numbers: Any, how: Numbering) -> Iterator[Finding]:
     """Of the rows that are used, those without a number of the second assay."""
-    places = list(numbers.index[numbers.isna()])
-    problem = "without a number of the second assay, and not used for it"
+    yield from _empty(name, numbers.isna(), "without a number of the second assay, and not used for it", how)
+
+
+def ungrouped(name: str, groups: Any, how: Numbering) -> Iterator[Finding]:
+    """Of the rows that are used, those without a group, if others have one."""
+    if (groups != "").any():
+        yield from _empty(name, groups == "", "without a group, and not used for the oracles", how)
+
+
+def _empty(name: str, empty: Any, problem: str, how: Numbering) -> Iterator[Finding]:
+    places = list(empty.index[empty])
     told = finding(problem, places, [f"{name!r} is empty"] * min(len(places), SHOWN), how, left_out=False)
     if told is not None:
         yield told
+
+
+def swallowing(words: Any, groups: Sequence[str], how: Numbering) -> Iterator[Finding]:
+    """The rows of a cluster that holds more than half of the table."""
+    largest, size = Counter(groups).most_common(1)[0]
+    if 2 * size > len(groups):
+        rows = [
+            (place, clipped(word))
+            for (place, word), group in zip(words.items(), groups, strict=True)
+            if group == largest
+        ]
+        problem = "all in one cluster, more than half of the table, which can only be in one part: let more letters in "
+        problem += "common make a cluster, or name a column of groups"
+        told = finding(problem, [place for place, _ in rows], [said for _, said in rows], how, left_out=False)
+        if told is not None:
+            yield told
 
 
 def repeated(words: Any, groups: Sequence[str], how: Numbering) -> Iterator[Finding]:

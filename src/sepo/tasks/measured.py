@@ -42,7 +42,7 @@ from sepo.oracles import (
 )
 from sepo.record import Record
 from sepo.samplers.guided import SoftReward
-from sepo.tasks.base import Row, Task, device_for, stacked
+from sepo.tasks.base import Row, Task, TokenRows, device_for, stacked
 from sepo.typing import PerSequence, Tokens
 
 KMERS = (3, 6)
@@ -103,6 +103,7 @@ class Measured(Task):
         top: share of the table with the highest activity, whose k-mers and motifs the designs are compared with.
         motifs: a file of motifs (JASPAR's, in its own or the MEME format) that are looked for in DNA; null: none.
         device: of the oracles; null: a GPU if there is one.
+        cluster: letters in common that make one group of sequences, in place of a column of groups.
     """
 
     data: str = ""
@@ -122,13 +123,15 @@ class Measured(Task):
     top: float = 0.01
     motifs: str | None = None
     device: str | None = None
+    cluster: int | None = None
 
     def __post_init__(self) -> None:
         require_apart(self.reward_oracle, self.judge_oracle, self.oracles)
 
     @cached_property
     def measured(self) -> Measurements:
-        return read_measurements(self.data, self.alphabet, self.sequence, self.activity, self.second, self.group)
+        columns = (self.sequence, self.activity, self.second, self.group)
+        return read_measurements(self.data, self.alphabet, *columns, self.cluster)
 
     @cached_property
     def _order(self) -> Tensor:
@@ -139,10 +142,10 @@ class Measured(Task):
         return min(len(self.measured) // 20, 512)
 
     def corpus(self) -> Sequence[Row]:
-        return [{"tokens": row} for row in self.measured.tokens[self._order[self._held :]].tolist()]
+        return TokenRows(self.measured.tokens[self._order[self._held :]])
 
     def heldout(self) -> Sequence[Row] | None:
-        return [{"tokens": row} for row in self.measured.tokens[self._order[: self._held]].tolist()] or None
+        return TokenRows(self.measured.tokens[self._order[: self._held]]) if self._held else None
 
     def denoiser(self) -> Denoiser:
         letters = len(self.measured.alphabet.letters)
