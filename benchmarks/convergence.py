@@ -33,6 +33,7 @@ from lab_measured import measured_worlds
 from lab_worlds import LAB_WORLDS, LabWorld, pretrained, with_values
 from laboratory import UNIFORM_STEPS, Method, Setting, collect, loss_of, metered, replay_loss, sampler_of
 from methods import methods
+from torch import Tensor
 
 from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.process import Absorbing
@@ -88,16 +89,35 @@ def standing(setting: Setting, law: Law, before: Law) -> dict[str, float]:
     }
 
 
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor, rate: float) -> None:
+    [group] = optimizer.param_groups
+    group["lr"] = rate
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(group["params"], 1.0)
+    optimizer.step()
+
+
 def fine_tune(
-    setting: Setting, method: Method, settings: Settings, rate: float, seed: int, standings: int = 8
+    setting: Setting,
+    method: Method,
+    settings: Settings,
+    rate: float,
+    seed: int,
+    standings: int = 8,
+    before: Law | None = None,
 ) -> list[dict[str, float]]:
-    """So many standings, evenly over the budget. A run whose weights are no longer finite stops there."""
+    """So many standings, evenly over the budget. A run whose weights are no longer finite stops there.
+
+    before: the law of the reference, where it is known already.
+    """
     reference = metered(setting.reference)
     policy = reference.on(copy.deepcopy(reference.network))
     if method.critic is not None:
         policy = with_values(policy, seed)
     setting = Setting(setting.world, setting.reward, setting.beta, reference, setting.sampler)
-    objective, before = method.objective(setting), law_of(setting, reference)
+    objective = method.objective(setting)
+    before = law_of(setting, reference) if before is None else before
     optimizer = torch.optim.Adam(policy.network.parameters(), lr=rate)
     meter, elites = policy.meter, Elites(method.replay.size if method.replay else 0)
     meter.evaluations = 0
@@ -108,18 +128,13 @@ def fine_tune(
         if method.replay is not None:
             elites.hear(collected.rollout.x0, collected.credit.reward)
         for update in range(settings.updates):
-            for group in optimizer.param_groups:
-                group["lr"] = rate * max(1 - meter.evaluations / settings.budget, 0.0)
             spent = meter.evaluations
             current = old if update == 0 and settings.updates == 1 else policy
             chance = seed * 100_003 + 17 * collection + update
             loss = loss_of(setting, objective, collected, old, current, chance)
             if method.replay is not None:
                 loss = loss + replay_loss(method.replay, elites, current, settings.batch, chance)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(policy.network.parameters(), 1.0)
-            optimizer.step()
+            descend(optimizer, loss, rate * max(1 - spent / settings.budget, 0.0))
             assert meter.evaluations > spent
         collection += 1
         if not all(weight.isfinite().all() for weight in policy.network.parameters()):
@@ -141,10 +156,13 @@ def score(beta: float, found: list[dict[str, float]]) -> float:
 
 def record(lab: LabWorld, process: str, method: Method, settings: Settings, policy: Denoiser) -> Record:
     setting = Setting(lab.world, lab.reward(lab.world), lab.beta, policy, sampler_of(method, process, lab.world))
-    tried = {rate: score(lab.beta, fine_tune(setting, method, settings, rate, TUNING_SEED, 1)) for rate in RATES}
+    before = law_of(setting, policy)
+    tried = {
+        rate: score(lab.beta, fine_tune(setting, method, settings, rate, TUNING_SEED, 1, before)) for rate in RATES
+    }
     rate = max(tried, key=lambda each: tried[each])
     standings = 8 if len(lab.world.sequences) <= 4096 else 4
-    runs = [fine_tune(setting, method, settings, rate, seed, standings) for seed in range(settings.seeds)]
+    runs = [fine_tune(setting, method, settings, rate, seed, standings, before) for seed in range(settings.seeds)]
     last = [run[-1] for run in runs]
     return {
         **{name: mean(each[name] for each in last) for name in last[0]},

@@ -1,6 +1,7 @@
 """The figures of the laboratory, from its records: variance against evaluations, and the way to the optimum.
 
-python benchmarks/lab_figures.py      reads runs/lab/*.json, writes runs/lab/gradient_quality.png and convergence.png
+python benchmarks/lab_figures.py      reads runs/lab/*.json, writes runs/lab/gradient_quality.png and convergence.png,
+                                      and measured.png if there are measured worlds
 """
 
 from __future__ import annotations
@@ -14,8 +15,17 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from lab_tables import MEASURED, SHIPPED
 
 OURS, OTHERS, MUTED = "#0f766e", "#b45309", "#9ca3af"
+ALWAYS = {"sepo", "sepo_released", "drakes", "elite_replay"}
+"""Methods that have a colour wherever they end."""
+FIGURES = (
+    ("gradient_quality", SHIPPED, "gradient_quality"),
+    ("convergence", SHIPPED, "convergence"),
+    ("convergence", MEASURED, "measured"),
+)
+"""Records, worlds, picture."""
 
 
 def colour(method: str) -> str:
@@ -45,13 +55,13 @@ def gradient_figure(records: list[dict[str, Any]], path: Path) -> None:
 
 
 def convergence_figure(records: list[dict[str, Any]], path: Path, shown: int = 9) -> None:
-    """Total variation to the optimum against evaluations; the methods that end nearest, and the released update."""
+    """Total variation to the optimum against evaluations; the methods that end nearest, and those that are `ALWAYS`."""
     panels = list(dict.fromkeys((each["world"], each["process"]) for each in records))
     figure, axes = plt.subplots(2, -(-len(panels) // 2), figsize=(15, 9), squeeze=False)
     for axis, panel in zip(axes.flat, panels, strict=False):
         here = [each for each in records if (each["world"], each["process"]) == panel]
         here.sort(key=lambda each: each["total_variation"])
-        named = {each["method"] for each in here[:shown]} | {"sepo", "sepo_released"}
+        named = {each["method"] for each in here[:shown]} | ALWAYS
         for each in here:
             runs = each["runs"]
             length = min(len(run) for run in runs)
@@ -79,11 +89,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("runs/lab"))
     folder = parser.parse_args().folder
-    for name, draw in (("gradient_quality", gradient_figure), ("convergence", convergence_figure)):
+    for name, worlds, picture in FIGURES:
         path = folder / f"{name}.json"
-        if path.is_file():
-            draw(json.loads(path.read_text()), folder / f"{name}.png")
-            print(f"wrote {folder / name}.png")
+        records = json.loads(path.read_text()) if path.is_file() else []
+        if here := [each for each in records if each["world"] in worlds]:
+            draw = gradient_figure if name == "gradient_quality" else convergence_figure
+            draw(here, folder / f"{picture}.png")
+            print(f"wrote {folder / picture}.png")
 
 
 if __name__ == "__main__":

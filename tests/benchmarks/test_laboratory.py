@@ -26,6 +26,8 @@ NAMES = (
     "targets",
     "gradient_quality",
     "convergence",
+    "lab_tables",
+    "lab_figures",
 )
 
 
@@ -91,6 +93,45 @@ def test_fine_tuning_comes_closer_to_the_optimum_within_its_budget(lab, half) ->
     assert found[-1]["total_variation"] < 0.6 * start["total_variation"]
 
 
+def test_landmarks_are_the_law_that_runs_begin_with_and_the_best_one(lab, half, tmp_path) -> None:
+    world, policy = half
+    cells = lab.cells.Cells(tmp_path / "landmarks.json", ("world", "process", "sampler"), {})
+    lab.convergence.mark(world, "absorbing", lambda: policy, cells)
+    start, best = cells.where(sampler="first_hitting")
+    assert (start["landmark"], best["landmark"]) == ("pretrained", "optimum")
+    before, reward = lab.convergence.law_of(setting(lab, half, "sepo")[0], policy), world.reward(world.world)
+    assert start["kl"] == best["total_variation"] == 0
+    assert start["expected_reward"] == pytest.approx(float((before * reward).sum()))
+    log_z = float((before * (reward / 0.1).exp()).sum().log())
+    assert best["objective"] == pytest.approx(0.1 * log_z)
+    assert best["objective"] == pytest.approx(best["expected_reward"] - 0.1 * best["kl"])
+    assert {each["sampler"] for each in cells.records} == {"first_hitting", "left_to_right"}
+
+
+def test_a_table_of_arrivals_tells_the_kl_to_the_optimum_of_each_sampler(lab) -> None:
+    """KL(p || optimum) is what is missing of E[R] - beta KL, in nats."""
+    law, reward = torch.tensor([0.5, 0.3, 0.2]), torch.tensor([1.0, 0.2, 0.0])
+    worlds = {"first_hitting": torch.tensor([0.1, 0.3, 0.6]), "left_to_right": torch.tensor([0.2, 0.2, 0.6])}
+    marks, records, expected = [], [], {}
+    for (sampler, before), method in zip(worlds.items(), ("sepo", "just_grpo"), strict=True):
+        best = lab.convergence.optimum(before, reward, 0.1)
+        for landmark, each in (("pretrained", before), ("optimum", best), (method, law)):
+            kl = float(lab.convergence.kl(each, before))
+            value = float((each * reward).sum())
+            found = {"world": "gb1", "expected_reward": value, "kl": kl, "objective": value - 0.1 * kl}
+            found |= {"total_variation": 0.5, "process": "absorbing"}
+            if landmark == method:
+                records.append(found | {"method": method, "spread": 0.1, "learning_rate": 0.003})
+                expected[method] = f"{float(lab.convergence.kl(law, best)):.3f}"
+            else:
+                marks.append(found | {"sampler": sampler, "landmark": landmark})
+    rows = [line.split(" | ") for line in lab.lab_tables.arrivals(records, marks, "gb1").splitlines()[2:]]
+    away = {row[0].removeprefix("| "): row[3] for row in rows}
+    assert [float(row[3]) for row in rows] == sorted(float(row[3]) for row in rows)
+    assert {name: away[name] for name in expected} == expected
+    assert away["*optimum*"] == away["*optimum, left to right*"] == "0.000" and float(away["*pretrained*"]) > 0
+
+
 def test_every_method_spends_evaluations_and_moves_the_policy(lab) -> None:
     """A collection of 8 in a world of four sequences."""
     worlds = lab.lab_worlds
@@ -151,7 +192,7 @@ def test_drakes_is_biased_and_its_hard_states_less(lab, half) -> None:
         where, method = setting(lab, half, name)
         assert where.sampler.steps == 4 and where.sampler.steps == method.objective(where).truncate
         target = lab.targets.targets(where, half[1], (0,))[0]
-        found[name] = lab.gradient_quality.quality(where, method, target, lab.gradient_quality.Settings(16, 64))
+        found[name] = lab.gradient_quality.quality(where, method, target, lab.gradient_quality.Settings(6, 64))
         assert found[name]["reading"] == 8  # policy and reference at each of four steps
     assert found["drakes"]["relative_bias"] > found["drakes, hard states"]["relative_bias"] > 0.1
     assert found["drakes, hard states"]["cosine"] > 0.9
@@ -201,6 +242,19 @@ def test_a_table_without_its_column_is_named(lab, tables) -> None:
     fitness = lab.lab_measured.measured_worlds(tables)[1]
     with pytest.raises(ValueError, match="no column 'Fitness'"):
         fitness.reward(fitness.world)
+
+
+def test_figures_are_drawn_of_every_row(lab, tmp_path) -> None:
+    run = [{"evaluations": 50, "total_variation": 0.5}, {"evaluations": 100, "total_variation": 0.3}]
+    names = [method.name for method in lab.methods.methods("absorbing")]
+    records = [
+        {"world": world, "process": "absorbing", "method": name, "total_variation": 0.3, "runs": [run, run[:1]]}
+        for world in ("chain", "gb1")
+        for name in names
+    ]
+    lab.lab_figures.convergence_figure(records, tmp_path / "convergence.png")
+    assert (tmp_path / "convergence.png").stat().st_size > 10_000
+    assert {*names} >= lab.lab_figures.ALWAYS
 
 
 def test_cells_are_kept_replaced_and_left_alone(lab, tmp_path) -> None:
