@@ -164,3 +164,15 @@ def test_the_generator_reads_the_table_forty_times_within_bounds(rows, batch, st
     path.write_text("sequence,activity\n" + "ACGTACGT,1.0\n" * rows)
     what = Design(data=str(path), pretrain={"per_device_train_batch_size": batch})
     assert pretraining_steps(what) == steps
+
+
+@pytest.mark.parametrize("algorithm", ["drakes", "elite_replay"])
+def test_another_algorithm_has_its_own_options_and_no_price_of_sepo(table, algorithm):
+    what = small(table)
+    fit_oracles(what, task_of(what).measured)
+    assert pretrained(what)
+    led = {"rollout_guidance": "best_of_n", "rollout_guidance_kwargs": {"n": 2}} if algorithm == "elite_replay" else {}
+    assert finetuned(replace(what, finetune={**what.finetune, "algorithm": algorithm, "max_steps": 1, **led}))
+    made = yaml.safe_load(Path("out/tuned/config.yaml").read_text())
+    assert (made["algorithm"], made["beta"], made["num_iterations"]) == (algorithm, 0.0, 4)
+    assert "path_kl" in json.loads(Path("out/tuned/summary.json").read_text())

@@ -73,7 +73,7 @@ def test_a_value_that_was_kept_leads_rollouts(pretrained, capsys):
 
 def test_drakes_follows_the_gradient_of_the_task(measured, pretrained, capsys):
     words = ["finetune", "--model", "generator", *measured, *TRAINING, "--algorithm", "drakes", "--output_dir", "soft"]
-    assert main([*words, "--algorithm_kwargs.truncate", "3", "--algorithm_kwargs.alpha", "0"]) == 0
+    assert main([*words, "--algorithm_kwargs.truncate", "3", "--algorithm_kwargs.alpha", "0.0"]) == 0
     summary = json.loads(Path("soft/summary.json").read_text())
     assert summary["reward_after"] > summary["reward_before"] + 1
     told = [json.loads(line) for line in Path("soft/metrics.jsonl").read_text().splitlines()]

@@ -210,8 +210,8 @@ def guided_rollouts_for(args: SEPOConfig, task: Task | None, model: Opened) -> S
     Raises:
         ValueError: the reward has no gradient; the second model cannot be loaded, or does not fit.
     """
-    name, options = args.rollout_guidance, dict(args.rollout_guidance_kwargs or {})
-    reward = None
+    given: Any = args.rollout_guidance_kwargs or {}
+    name, options, reward = args.rollout_guidance, dict(given), None
     if name in SOFT:
         reward = None if task is None else task.soft_reward(args.device)
         if reward is None:

@@ -146,10 +146,12 @@ def fit_value(
         chance = Chance.seeded(how.seed, range(start, start + len(part)), 1, device, FITTING)
         parts.append(roll(inner, policy, part, chance))
     rollout: Rollout = concatenate(parts)
-    found = score(reward, rollout.x0)
+    with torch.no_grad():
+        found = score(reward, rollout.x0)
     spent = policy.meter.evaluations - before
     facts = Fitted(size, inner.steps, how.beta, float(found.max()), len(found), spent, 0.0)
-    made = _fitted(rollout, policy.process, found, facts, how)
+    with torch.enable_grad():  # samples are drawn without
+        made = _fitted(rollout, policy.process, found, facts, how)
     told(f"Learned a value: correlation {made.fitted.correlation:.2f} with rewards of held-back rollouts")
     return made
 
@@ -190,7 +192,7 @@ def _network(reward: Tensor, facts: Fitted, how: ValueFit) -> ConvOracle:
     deviation = max(float(reward.std()), 1e-6)
     if facts.beta:
         log_mean = float(((reward - facts.top) / facts.beta).logsumexp(0)) - float(torch.tensor(len(reward)).log())
-        scale = {"mean": log_mean, "deviation": deviation / facts.beta}
+        scale: Any = {"mean": log_mean, "deviation": deviation / facts.beta}
     else:
         scale = {"mean": float(reward.mean()), "deviation": deviation}
     letters = "x" * (facts.size + 1)  # of which only the number counts: token ids, and how far the sampler is
