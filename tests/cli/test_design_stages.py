@@ -124,6 +124,18 @@ def test_null_is_none_and_not_the_commands_own_default(table):
     assert yaml.safe_load(Path("out/tuned/config.yaml").read_text())["states"] is None
 
 
+@pytest.mark.parametrize(
+    ("finetune", "reading"),
+    [({}, "merged"), ({"reading": "next_site"}, "next_site"), ({"sampler": "predictor_corrector"}, None)],
+)
+def test_paths_are_read_in_segments_but_by_samplers_that_visit_sites_again(finetune, reading, table):
+    what = small(table)
+    fit_oracles(what, task_of(what).measured)
+    assert pretrained(what)
+    assert finetuned(replace(what, finetune={**what.finetune, "max_steps": 1, **finetune}))
+    assert yaml.safe_load(Path("out/tuned/config.yaml").read_text()).get("reading") == reading
+
+
 def test_the_device_makes_nothing_anew(table):
     what = small(table)
     fit_oracles(what, task_of(what).measured)

@@ -37,7 +37,9 @@ def test_a_folder_is_opened_on_the_device(folder: Path) -> None:
 def test_the_task_passes_its_device_to_fitted_oracles_and_to_those_from_outside(folder: Path) -> None:
     table = str(write_table(folder.parent / "table.csv", rows=60))
     columns = {"data": table, "sequence": "seq", "activity": "act", "oracles": str(folder.parent)}
-    task = Measured(**columns, judge_oracle=str(folder), device="meta")  # type: ignore[arg-type]
+    other = folder.parent / "other"
+    save_oracle(Ensemble([ConvOracle(ConvOracleConfig(hidden_size=4))]), other)
+    task = Measured(**columns, judge_oracle=str(other), device="meta")  # type: ignore[arg-type]
     assert standing(task.oracle("reward")) == standing(task.oracle("judge")) == {"meta"}
     best = "cuda" if torch.cuda.is_available() else "cpu"
     assert standing(Measured(**columns).oracle("reward")) <= {best, "mps"}  # type: ignore[arg-type]

@@ -18,10 +18,12 @@ from transformers import TrainerCallback
 
 from sepo.cli import finetune, pretrain
 from sepo.cli.console import say, stopped
+from sepo.cli.design_generator import generator_of
 from sepo.cli.design_options import Design
 from sepo.cli.grammar import Grammar
 from sepo.cli.oracles import marks_of, split_of
 from sepo.cli.parsing import Given, parse
+from sepo.diffusion.process import Absorbing
 from sepo.oracles.saved import MEMBERS
 from sepo.runs import RunFolder, read_config, write_summary
 from sepo.runs.plain import plain, read_json, write_json, write_text
@@ -64,6 +66,7 @@ FINETUNE = {
     "max_steps": 240,
     "num_iterations": 4,
     "per_device_train_batch_size": 32,
+    "reading": "merged",
     "states": 8,
     "learning_rate": 3e-4,
     "lr_scheduler_type": "linear",
@@ -73,8 +76,8 @@ FINETUNE = {
     "logging_steps": 8,
     "save_steps": 40,
 }
-"""60 collections of 32, each used four times: "sepo 0.03" in benchmarks/terminators.py."""
-OF_SEPO = ("states", "beta", "scale_rewards")
+"""60 collections of 32, each used four times: "sepo 0.03, merged" in benchmarks/terminators.py."""
+OF_SEPO = ("reading", "states", "beta", "scale_rewards")
 """Of these, what other algorithms have defaults of their own for, or nothing of the kind."""
 
 
@@ -153,9 +156,7 @@ def most_active(what: Design) -> list[list[int]]:
 
 def finetuned(what: Design) -> bool:
     """Whether the generator is fine-tuned with SEPO now."""
-    given, folder = what.finetune or {}, what.folder / "tuned"
-    left_out = OF_SEPO if given.get("algorithm", "sepo") != "sepo" else ()
-    options = {name: value for name, value in FINETUNE.items() if name not in left_out} | given
+    options, folder = _fine_tuning(what), what.folder / "tuned"
     options |= {"model": what.start, "output_dir": folder, "seed": what.seed, **_loading(what)}
     if what.start != what.base and not options.get("sync_ref_model"):
         options.setdefault("reference", what.base)
@@ -171,6 +172,18 @@ def finetuned(what: Design) -> bool:
         rests_on |= marks_of(named) | marks(files_of(named))
     task = {"data": what.data, "oracles": what.folder / "oracles", **_columns(what)}
     return _trained(FINETUNING, folder, [*_task_words(task), *in_words(options)], rests_on)
+
+
+def _fine_tuning(what: Design) -> dict[str, Any]:
+    """The options that were given, and FINETUNE where they leave it open. The reading is of masks that are filled once,
+    which a generator or a sampler of the user's own need not do.
+    """
+    given, left_out = what.finetune or {}, ()
+    if given.get("algorithm", "sepo") != "sepo":
+        left_out = OF_SEPO
+    elif given.get("sampler") is not None or not isinstance(generator_of(what).process, Absorbing):
+        left_out = ("reading",)
+    return {name: value for name, value in FINETUNE.items() if name not in left_out} | given
 
 
 def oracle_marks(what: Design, name: str) -> dict[str, Any]:

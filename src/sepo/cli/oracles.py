@@ -71,7 +71,8 @@ def fit_oracles(asked: Design, measured: Measurements) -> dict[str, Quality]:
 def split_of(asked: Design, measured: Measurements) -> Split:
     """Who may see what of the table. It does not depend on the seed: runs that differ in it are judged alike."""
     named = (asked.reward_groups, asked.judge_groups, asked.unseen_groups)
-    return split_by_group(measured.groups, *(None if each is None else [*map(str, each)] for each in named))
+    reward, judge, unseen = (None if each is None else [str(group) for group in each] for each in named)
+    return split_by_group(measured.groups, reward, judge, unseen)
 
 
 def require_enough(asked: Design, measured: Measurements) -> None:
