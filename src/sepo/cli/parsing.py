@@ -150,7 +150,7 @@ def _one_word(grammar: Grammar, name: str, behind: Words) -> str:
         bare_list = holds(hint, list) and not holds(hint, str) and behind[0] != "null" and behind[0][:1] != "["
         if not bare_list:
             return behind[0]
-    of_text = any(get_args(part) == (str,) for part in members(hint) if get_origin(part) is list)
+    of_text = any(holds(get_args(part)[0], str) for part in members(hint) if get_origin(part) is list)
     return f"[{', '.join(map(json.dumps, behind) if of_text else behind)}]"
 
 
