@@ -22,7 +22,7 @@ from sepo.cli.console import progress, say
 from sepo.cli.design_generator import generator_of
 from sepo.cli.design_options import Design
 from sepo.cli.design_training import files_of, marks, oracle_marks
-from sepo.cli.guiding import Guidance, Opened, guidance_for
+from sepo.cli.guiding import Opened, guidance_for
 from sepo.cli.kept import Costs, Kept, kept
 from sepo.cli.opening import best_device, chosen_sampler
 from sepo.cli.samples import draw_samples, rows_for
@@ -62,10 +62,12 @@ def drawn(what: Design, task: Measured) -> Kept:
 def draw(what: Design, task: Measured, policy: Denoiser) -> tuple[np.ndarray, Costs]:
     """Samples of the policy, and what they cost."""
     assert policy.length is not None
-    guidance = _guidance(what, task, policy)
+    options = _guidance_options(what)
+    tuned = Opened(str(what.folder / "tuned"), policy, what.generator_options)
+    guidance = guidance_for(what.guidance, options, None, task, tuned)
     together = 1 if guidance is None else guidance.together
     number = -(-what.oversample * what.num // together) * together
-    sampler = chosen_sampler(policy, None, what.design_steps, kernel=needs_kernel(what.guidance, what.guidance_kwargs))
+    sampler = chosen_sampler(policy, None, what.design_steps, kernel=needs_kernel(what.guidance, options))
     led = "" if what.guidance is None else f", led by {what.guidance}"
     say(f"Drawing {number} sequences of which {what.num} become designs{led}")
     with progress("  drawing", number) as told:
@@ -85,26 +87,23 @@ def draw(what: Design, task: Measured, policy: Denoiser) -> tuple[np.ndarray, Co
     return samples.tokens, costs
 
 
-def _guidance(what: Design, task: Measured, policy: Denoiser) -> Guidance | None:
+def _guidance_options(what: Design) -> dict[str, Any]:
     options = dict(what.guidance_kwargs or {})
     if what.guidance in UNREWARDED and options.get("unconditional") is None:
         options["unconditional"] = what.base  # designs have no prompt that could be masked
-    tuned = Opened(str(what.folder / "tuned"), policy, what.generator_options)
-    return guidance_for(what.guidance, options, None, task, tuned)
+    return options
 
 
 def _options(what: Design) -> dict[str, Any]:
     named = {name: getattr(what, name) for name in ("seed", "num", "oversample", "design_steps")}
-    return {**named, "guidance": what.guidance, "guidance_kwargs": what.guidance_kwargs or {}}
+    return {**named, "guidance": what.guidance, "guidance_kwargs": _guidance_options(what)}
 
 
 def _files(what: Design) -> dict[str, Any]:
     """What tells the models and the oracle that take part in drawing from any others."""
     found: dict[str, Any] = marks(files_of(str(what.folder / "tuned")))
     if what.guidance in UNREWARDED:
-        other = (what.guidance_kwargs or {}).get("unconditional")
-        named = what.base if other is None else str(other)
-        return found | marks(files_of(named)) | {"unconditional": named}
+        return found | marks(files_of(str(_guidance_options(what)["unconditional"])))
     return found if what.guidance is None else found | oracle_marks(what, "reward")
 
 
