@@ -227,7 +227,7 @@ def test_a_generator_of_ones_own_is_taken(table, capsys):
         (("table.csv", *COLUMNS, "--judge_oracle", "nobody --at home"), "'nobody' cannot be started"),
         (("table.csv", *COLUMNS, "--sft", "1.5"), "sft=1.5: must be a share above 0 and up to 1"),
         (("table.csv", *COLUMNS, "--sft_kwargs.max_steps", "5"), "there is no SFT; name the share with --sft"),
-        (("few.csv",), "only 3 sequences can be used (rows 2, 3, 5), and 30 are the least"),
+        (("few.csv",), "only 3 sequences can be used (rows 2, 3, 5), and 50 are the least"),
         (("table.csv", *COLUMNS, "--cluster", "12"), "group='chrom' and cluster=12: both make groups"),
         (("table.csv", *COLUMNS, "--device", "abacus"), "device='abacus': torch sees cpu"),
         (("few.csv",), "row 4 'ACGN' ('N' at letter 4)"),
@@ -235,7 +235,7 @@ def test_a_generator_of_ones_own_is_taken(table, capsys):
 )
 def test_a_mistake_is_told(table, words, told, capsys):
     Path("few.csv").write_text("sequence,activity\nACGT,1\nACGA,2\nACGN,2\nACGC,3\n")
-    rows = [f"{'ACGT' * 3},{row}," + ("" if row == 9 else f"{row % 3}") for row in range(40)]
+    rows = [f"{'ACGT' * 3},{row}," + ("" if row == 9 else f"{row % 3}") for row in range(60)]
     Path("folds.csv").write_text("\n".join(["sequence,activity,fold", *rows]) + "\n")
     assert main(["design", *words]) in (1, 2)
     shown = capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 
 from sepo.cli import main, oracle_members
 from sepo.cli.design_options import Design
+from sepo.cli.design_report import _trust
 from sepo.cli.design_training import pretrained, task_of
 from sepo.cli.oracles import QUALITY, Quality, fit_oracles, split_of
 from sepo.oracles import load_oracle
@@ -90,6 +92,58 @@ def test_members_of_other_settings_or_of_other_data_are_not_kept(table, counted)
     assert len(counted) == 6 + 6 + 6
 
 
+def test_other_unseen_groups_are_tested_on_and_nothing_is_fitted_again(table, counted, capsys):
+    named = {"reward_groups": ["c0", "c1"], "judge_groups": ["c2", "c3"]}
+    first = fitted(small(table, second=None, unseen_groups=["c4"], **named))
+    before, other = weights(), small(table, second=None, unseen_groups=["c5"], **named)
+    second = fitted(other)
+    assert first["reward"].unseen != second["reward"].unseen and weights() == before and len(counted) == 2
+    assert "Testing the oracle reward on other sequences than before" in " ".join(capsys.readouterr().err.split())
+    assert fitted(other) == second and (second["reward"].tested, second["reward"].sequences) == (33, 68)
+    noted = json.loads((REWARD / QUALITY).read_text())
+    del noted["settings"]["tested"], noted["tested"]
+    (REWARD / QUALITY).write_text(json.dumps(noted | {"unseen": 0.5}))  # as a run of before left it
+    assert fitted(other)["reward"] == second["reward"] and len(counted) == 2 and weights() == before
+
+
+def test_neighbouring_seeds_share_no_network_and_the_first_has_those_it_had(table, counted):
+    what = small(table, members=2, second=None)
+    fitted(what)
+    assert counted == [0, 1, 1000, 1001]
+    fitted(replace(what, seed=1, output="other"))
+    assert counted[4:] == [10_000, 10_001, 11_000, 11_001]
+
+
+def test_a_part_that_is_too_small_is_named_before_anything_is_fitted(table, capsys):
+    words = [table, *COLUMNS[:4], "--group", "part", *QUICK, "--reward_groups", "r", "--judge_groups", "j"]
+    head, *rows = Path(table).read_text().splitlines()
+    for sizes, told in (
+        ({"j": 19, "u": 20}, "'judge': the part 'judge' has only 19 sequences, and 20 are the least"),
+        ({"j": 20, "u": 9}, "'reward': the part 'unseen' has only 9 sequences, and 10 are the least that an oracle is"),
+    ):
+        parts = [part for part, size in sizes.items() for _ in range(size)]
+        cells = [f"{row},{part}" for row, part in zip(rows, parts + ["r"] * (len(rows) - len(parts)), strict=True)]
+        Path(table).write_text("\n".join([f"{head},part", *cells]) + "\n")
+        assert main(["design", *words, "--unseen_groups", "u"]) == 1
+        said = " ".join(capsys.readouterr().err.split())
+        assert told in said and "Share the groups out otherwise (--reward_groups" in said
+        assert not Path("out").exists()
+
+
+def test_a_kept_oracle_is_warned_of_again_and_a_broken_one_called_so(table, capsys):
+    Path("mine.py").write_text("def same(words):\n    return [1.0 for _ in words]\n")
+    what = small(table, second=None, judge_oracle="mine.py:same")
+    fitted(what)
+    capsys.readouterr()
+    assert fitted(what)["judge"].tested == 33
+    said = " ".join(capsys.readouterr().err.split())
+    assert "oracle judge is kept, correlation 0.000 with 33 sequences. That is weak (below 0.3): what it says" in said
+    broken = Quality(40, float("nan"), {}, tested=12)
+    assert broken.worth == "The oracle is broken: its answers are no numbers"
+    shown = str(_trust(what, {"reward": broken, "judge": Quality(0, 0.5, {}, tested=33)}).rows)
+    assert "The oracle is broken" in shown and "12" in shown and "33" in shown
+
+
 def test_what_was_replaced_does_not_count_for_its_old_settings(table, monkeypatch, counted):
     """Stopped between the new networks and what is said of them."""
     what = small(table, second=None)
@@ -143,7 +197,7 @@ def test_a_second_assay_of_too_few_sequences_is_told(table, capsys):
     words = [*COLUMNS, *QUICK]
     assert main(["design", with_holes(table, lambda row: row % 10 == 0), *words]) == 1
     said = " ".join(capsys.readouterr().err.split())
-    assert "second='second': only 20 of the 200 sequences were measured in it, and 30 are the least" in said
+    assert "second='second': only 20 of the 200 sequences were measured in it, and 50 are the least" in said
     assert "180 rows: without a number of the second assay, and not used for it: row 3 'second' is empty" in said
     named = {"reward_groups": ["c1", "c2"], "judge_groups": ["c0", "c3"], "unseen_groups": ["c5"]}
     with pytest.raises(

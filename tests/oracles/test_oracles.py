@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from sepo.oracles import (
     split_by_group,
 )
 from sepo.oracles.alphabet import alphabet_named
-from sepo.oracles.fitting import correlation, predicted
+from sepo.oracles.fitting import correlation, held_back, predicted
 from sepo.oracles.measurements import write_fasta
 from sepo.oracles.oracle import FromFunction
 from tests.oracles.tables import LENGTH, write_table
@@ -278,6 +279,26 @@ def test_soft_tokens_give_the_answers_of_hard_ones_and_a_gradient(measured, arch
     torch.testing.assert_close(answers.detach(), oracle(measured.tokens[:3]))
     (gradient,) = torch.autograd.grad(answers.sum(), onehot)
     assert float(gradient.abs().max()) > 0
+
+
+@pytest.mark.parametrize(
+    ("sequences", "held"), [(1, 1), (2, 1), (15, 7), (20, 10), (99, 10), (100, 10), (119, 11), (4000, 400)]
+)
+def test_of_few_sequences_ten_are_held_back(sequences, held) -> None:
+    assert held_back(sequences) == held
+
+
+def test_a_handful_of_sequences_and_a_network_that_diverges_are_no_oracle(measured) -> None:
+    with pytest.raises(ValueError, match=r"19 sequences: an oracle is fitted to 20 or more, of which 10"):
+        fit(measured.chosen(torch.arange(19)), Fit(hidden_size=8, epochs=1))
+    with pytest.raises(ValueError, match=r"diverged: with lr=1e\+30 it predicts NaN"):
+        fit(measured.chosen(torch.arange(20)), Fit(hidden_size=8, epochs=2, lr=1e30))
+
+
+def test_the_correlation_of_what_is_no_number_is_none() -> None:
+    numbers, broken = torch.arange(3.0), torch.tensor([0.0, torch.nan, 1.0])
+    assert math.isnan(correlation(numbers, broken)) and math.isnan(correlation(broken, numbers))
+    assert correlation(numbers, torch.ones(3)) == 0 and correlation(numbers, -numbers) == pytest.approx(-1)
 
 
 def test_a_function_of_text_is_an_oracle() -> None:

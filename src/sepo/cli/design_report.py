@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -127,14 +128,19 @@ def _before(what: Design) -> str:
 def _trust(what: Design, qualities: Mapping[str, Quality]) -> Table:
     return Table(
         "How far the oracles can be trusted",
-        ["oracle", "fitted to, or given", "correlation on unseen groups"],
+        ["oracle", "fitted to, or given", "correlation on unseen groups", "of so many sequences"],
         [
-            [name, what.outside.get(name, f"{each.sequences} sequences"), each.unseen]
+            [name, what.outside.get(name, f"{each.sequences} sequences"), _correlation(each), each.tested]
             for name, each in qualities.items()
         ],
         text="Pearson's, with measurement, on groups that no oracle was fitted to here. What a given one has seen "
         "is not known: its correlation may be too good.",
     )
+
+
+def _correlation(quality: Quality) -> float | str | None:
+    broken = quality.unseen is not None and math.isnan(quality.unseen)
+    return quality.worth if broken else quality.unseen
 
 
 def _curves(tuned: Path) -> Curves:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import time
 from collections.abc import Mapping
@@ -18,17 +19,31 @@ from sepo.cli.console import say, seconds
 from sepo.cli.design_options import Design
 from sepo.cli.opening import best_device
 from sepo.cli.oracle_members import Members, settings_of
-from sepo.oracles import Ensemble, Fit, Measurements, Oracle, Split, names_function, oracle_named, split_by_group
-from sepo.oracles.fitting import correlation
+from sepo.oracles import (
+    Ensemble,
+    Fit,
+    Measurements,
+    Oracle,
+    Split,
+    load_oracle,
+    names_function,
+    oracle_named,
+    split_by_group,
+)
+from sepo.oracles.fitting import LEAST_FITTED, LEAST_HELD, correlation
 from sepo.oracles.saved import members_in
 from sepo.rewards.importing import source_of
-from sepo.runs.plain import read_json, write_json
+from sepo.runs.plain import numbers_back, read_json, write_json
 
 QUALITY = "quality.json"
 SEEDS = {"reward": 0, "judge": 1000, "other": 2000}
 ARCHITECTURE = {"reward": "motifs", "judge": "dilated", "other": "motifs"}
-LEAST = 30
-"""Sequences of which oracles can be fitted and tested at all."""
+LEAST = 50
+"""Sequences of which oracles can be fitted and tested at all: shared out 40 : 40 : 20, no part is then too small."""
+LEAST_TESTED = 10
+"""Sequences that an oracle which was fitted here is tested on at least."""
+SEEDS_OF_A_RUN = 10_000
+"""So many for each --seed, so that no two of them have a network in common."""
 WEAK = 0.3
 """Correlation below which an oracle is warned of."""
 _CONSEQUENCE = {
@@ -43,15 +58,26 @@ ASKED = 1000
 @dataclass(frozen=True)
 class Quality:
     """Pearson correlation of an oracle with measurement on groups that no oracle was fitted to; None: nothing was
-    measured that it could be compared with.
+    measured that it could be compared with; NaN: it did not answer with numbers.
 
-    sequences: it was fitted to, 0 of one from outside; settings: with which; seconds: that took.
+    sequences: it was fitted to, 0 of one from outside; settings: with which; seconds: that took; tested: sequences
+    that the correlation is of.
     """
 
     sequences: int
     unseen: float | None
     settings: Mapping[str, Any]
     seconds: float | None = None
+    tested: int | None = None
+
+    @property
+    def worth(self) -> str | None:
+        """What there is to say of it where it knows little."""
+        if self.unseen is None or self.unseen >= WEAK:
+            return None
+        if math.isnan(self.unseen):
+            return "The oracle is broken: its answers are no numbers"
+        return f"That is weak (below {WEAK})"
 
 
 def fit_oracles(asked: Design, measured: Measurements) -> dict[str, Quality]:
@@ -59,13 +85,16 @@ def fit_oracles(asked: Design, measured: Measurements) -> dict[str, Quality]:
     Those from outside are tested.
 
     Raises:
-        ValueError: a part of the groups has no sequences.
+        ValueError: a part of the groups has too few sequences.
     """
-    split = split_of(asked, measured)
-    names = ("reward", "judge", *(("other",) if asked.second is not None or "other" in asked.outside else ()))
+    split, names = split_of(asked, measured), _names(asked)
     found = {name: _tested(name, asked, measured, split) for name in names if name in asked.outside}  # mistakes first
     found |= {name: _fitted(name, asked, measured, split) for name in names if name not in found}
     return {name: found[name] for name in names}
+
+
+def _names(asked: Design) -> tuple[str, ...]:
+    return ("reward", "judge", *(("other",) if asked.second is not None or "other" in asked.outside else ()))
 
 
 def split_of(asked: Design, measured: Measurements) -> Split:
@@ -97,27 +126,45 @@ def require_enough(asked: Design, measured: Measurements) -> None:
             "are the least of which its oracle can be fitted and tested. Leave it out, or bring one with "
             "--second_oracle."
         )
+    split = split_of(asked, measured)
+    for name in _names(asked):
+        if name not in asked.outside:
+            _parts(name, measured, split)
+
+
+def _parts(name: str, measured: Measurements, split: Split) -> tuple[Tensor, Tensor]:
+    """The rows that an oracle is fitted to, and those that it is tested on.
+
+    Raises:
+        ValueError: these or those are too few.
+    """
+    measured, part = _about(name, measured), "reward" if name == "reward" else "judge"
+    fitted = _known(measured, getattr(split, part), name, part, LEAST_FITTED)
+    return fitted, _known(measured, split.unseen, name, "unseen", LEAST_TESTED)
 
 
 def _fitted(name: str, asked: Design, measured: Measurements, split: Split) -> Quality:
     folder = asked.folder / "oracles" / name
-    measured, part = _about(name, measured), "reward" if name == "reward" else "judge"
-    rows = _known(measured, getattr(split, part), name, part)
-    hows = [
-        Fit.sized(len(rows), ARCHITECTURE[name], asked.epochs, asked.seed + SEEDS[name] + member)
-        for member in range(asked.members)
-    ]
+    rows, tested = _parts(name, measured, split)
+    measured = _about(name, measured)
+    seed = SEEDS_OF_A_RUN * asked.seed + SEEDS[name]
+    hows = [Fit.sized(len(rows), ARCHITECTURE[name], asked.epochs, seed + member) for member in range(asked.members)]
     settings = {"fits": [settings_of(how) for how in hows], "data": _mark(measured, rows)}
-    kept = _kept(folder, settings)
-    if kept is not None and len(members_in(folder)) == len(hows):
-        return kept
-    data, unseen = measured.chosen(rows), measured.chosen(_known(measured, split.unseen, name, "unseen"))
+    settings["tested"] = _mark(measured, tested)
+    data, unseen = measured.chosen(rows), measured.chosen(tested)
+    kept = _kept(folder, settings, but="tested") if len(members_in(folder)) == len(hows) else None
+    if kept is not None and kept.settings == settings:
+        return _warned(name, replace(kept, tested=len(tested)))
+    if kept is not None:
+        say(f"Testing the oracle {name} on other sequences than before; its networks are kept")
+        found = _agreement(load_oracle(folder, device=best_device(asked.device)), unseen)
+        return _told(folder, name, replace(kept, unseen=found, settings=settings, tested=len(tested)))
     members = Members(name, folder, data, settings["data"], hows, best_device(asked.device))
     ensemble, made = members.fitted()
     (folder / QUALITY).unlink(missing_ok=True)  # what it says is of the networks that are now replaced
     members.save(ensemble, made)
     took = round(sum(each.seconds for each in made), 1)
-    quality = _told(folder, name, Quality(len(data), _agreement(ensemble, unseen), settings, took), len(unseen))
+    quality = _told(folder, name, Quality(len(data), _agreement(ensemble, unseen), settings, took, len(unseen)))
     members.clear()
     return quality
 
@@ -127,7 +174,7 @@ def _tested(name: str, asked: Design, measured: Measurements, split: Split) -> Q
     folder, named = asked.folder / "oracles" / name, asked.outside[name]
     comparable = name != "other" or measured.second is not None
     measured = _about(name, measured)
-    rows = _known(measured, split.unseen, name, "unseen")
+    rows = _known(measured, split.unseen, name, "unseen", 2)
     rows = rows[:: max(-(-len(rows) // ASKED), 1)]
     settings = {"named": named, "files": marks_of(named), "data": _mark(measured, rows)}
     if names_function(named) and not settings["files"]:
@@ -135,16 +182,16 @@ def _tested(name: str, asked: Design, measured: Measurements, split: Split) -> Q
             f"  [yellow]{escape(named)}: no source file of it was found, so that a change of it is not noticed: delete "
             f"{escape(str(folder))} and what rests on it after one.[/]"
         )
-    kept = _kept(folder, settings)
+    kept, tested = _kept(folder, settings), len(rows) if comparable else None
     if kept is not None:
-        return kept
+        return _warned(name, replace(kept, tested=tested))
     unseen = measured.chosen(rows)
     say(f"Testing the oracle {name}, {named}, on {len(unseen)} sequences")
     started = time.monotonic()
     oracle = oracle_named(named, measured.alphabet.letters, asked.oracle_timeout, device=best_device(asked.device))
     found = _agreement(oracle, unseen) if comparable else None
     folder.mkdir(parents=True, exist_ok=True)
-    return _told(folder, name, Quality(0, found, settings, round(time.monotonic() - started, 1)), len(unseen))
+    return _told(folder, name, Quality(0, found, settings, round(time.monotonic() - started, 1), tested))
 
 
 def _agreement(oracle: Oracle, measured: Measurements) -> float:
@@ -152,23 +199,32 @@ def _agreement(oracle: Oracle, measured: Measurements) -> float:
     return correlation(said, measured.activity)
 
 
-def _kept(folder: Path, settings: Mapping[str, Any]) -> Quality | None:
-    """What was found before with these settings."""
+def _kept(folder: Path, settings: Mapping[str, Any], but: str | None = None) -> Quality | None:
+    """What was found before with these settings; but: one that may differ, or not have been noted."""
     if not (folder / QUALITY).is_file():
         return None
-    found = read_json(folder / QUALITY)
-    return Quality(**found) if found["settings"] == settings else None
+    found = Quality(**numbers_back(read_json(folder / QUALITY)))
+    before, now = ({key: each for key, each in of.items() if key != but} for of in (found.settings, settings))
+    return found if before == now else None
 
 
-def _told(folder: Path, name: str, quality: Quality, tested: int) -> Quality:
+def _told(folder: Path, name: str, quality: Quality) -> Quality:
     write_json(folder / QUALITY, quality)
     took = f", {seconds(quality.seconds)}" if quality.seconds is not None else ""
     if quality.unseen is not None:
         said = "of groups that no oracle was fitted to" if quality.sequences else "that others were not fitted to"
-        say(f"  correlation {quality.unseen:.3f} with {tested} sequences {said}{took}")
-        if quality.unseen < WEAK:
-            say(f"  [yellow]That is weak (below {WEAK}): {escape(_CONSEQUENCE[name])}[/]")
+        say(f"  correlation {quality.unseen:.3f} with {quality.tested} sequences {said}{took}")
+        if quality.worth is not None:
+            say(f"  [yellow]{quality.worth}: {escape(_CONSEQUENCE[name])}[/]")
     return quality
+
+
+def _warned(name: str, kept: Quality) -> Quality:
+    """What was kept; that it is worth little is said again."""
+    if kept.worth is not None:
+        found = f"correlation {kept.unseen:.3f} with {kept.tested} sequences"
+        say(f"  [yellow]The oracle {name} is kept, {found}. {kept.worth}: {escape(_CONSEQUENCE[name])}[/]")
+    return kept
 
 
 def marks_of(named: str) -> dict[str, str]:
@@ -204,16 +260,25 @@ def _about(name: str, measured: Measurements) -> Measurements:
     return replace(measured, activity=measured.second, second=None)
 
 
-def _known(measured: Measurements, rows: Tensor, name: str, part: str) -> Tensor:
+def _known(measured: Measurements, rows: Tensor, name: str, part: str, least: int) -> Tensor:
     """Those that were measured.
 
     Raises:
-        ValueError: there is nothing to compare with.
+        ValueError: they are fewer than `least`.
     """
     known = rows[measured.activity[rows].isfinite()]
-    if len(known) < 2:
+    if len(known) >= least:
+        return known
+    does = "tested on" if part == "unseen" else f"fitted to, {LEAST_HELD} of them held back to stop it"
+    rule = f"{least} are the least that an oracle is {does}"
+    if len(known) < len(rows):
         raise ValueError(
             f"The oracle {name!r}: only {len(known)} of the {len(rows)} sequences in the part {part!r} were measured "
-            "in the second assay. Share the groups out otherwise, or leave out --second."
+            f"in the second assay, and {rule}. Share the groups out otherwise (--reward_groups, --judge_groups, "
+            "--unseen_groups), or leave out --second."
         )
-    return known
+    raise ValueError(
+        f"The oracle {name!r}: the part {part!r} has only {len(known)} sequences, and {rule}. Share the groups out "
+        "otherwise (--reward_groups, --judge_groups, --unseen_groups), give a larger table, or bring an oracle "
+        f"(--{'second' if name == 'other' else name}_oracle)."
+    )

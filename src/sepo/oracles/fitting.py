@@ -15,6 +15,10 @@ from sepo.oracles.network import ConvOracle, ConvOracleConfig
 from sepo.typing import Float
 
 HELD_BACK = 0.1
+LEAST_HELD = 10
+"""Of fewer than 100 rows so many are held back: the correlation of two is 1 or -1, that of one nothing."""
+LEAST_FITTED = 2 * LEAST_HELD
+"""Rows of which an oracle can be fitted at all."""
 LEAST_EPOCHS, LEAST_UPDATES = 12, 800
 RATES = {"motifs": 2e-3, "dilated": 6e-3}
 """Learning rates by architecture: batch norm bears more, and needs it."""
@@ -67,7 +71,15 @@ def fit(
 ) -> ConvOracle:
     """told(epoch, correlation on the held-back tenth) is called after each epoch, stepped(epochs so far) after each
     batch. device: where it is fitted, and stays.
+
+    Raises:
+        ValueError: there are too few rows, or the network never predicted a finite number.
     """
+    if len(measured) < LEAST_FITTED:
+        raise ValueError(
+            f"{len(measured)} sequences: an oracle is fitted to {LEAST_FITTED} or more, of which {LEAST_HELD} are held "
+            "back to stop it. Give it more of the table."
+        )
     where = torch.device(device)
     generator = Generator().manual_seed(how.seed)
     order = torch.randperm(len(measured), generator=generator)
@@ -101,6 +113,11 @@ def fit(
                 best, weights = found, copy.deepcopy(oracle.state_dict())
             if since >= how.patience:
                 break
+    if best < -1:
+        raise ValueError(
+            f"The network diverged: with lr={how.rate} it predicts NaN of held-back sequences after every epoch. Fit "
+            "it with a smaller lr, or give activities without outliers."
+        )
     oracle.load_state_dict(weights)
     return oracle.eval()
 
@@ -114,8 +131,8 @@ def _batches(rows: Tensor, size: int) -> list[Tensor]:
 
 
 def held_back(sequences: int) -> int:
-    """Of so many."""
-    return max(int(HELD_BACK * sequences), 1)
+    """Of so many: a tenth, of fewer than 100 up to 10, but never more than half."""
+    return max(int(HELD_BACK * sequences), min(LEAST_HELD, sequences // 2), 1)
 
 
 @torch.no_grad()
@@ -126,7 +143,7 @@ def predicted(oracle: ConvOracle, tokens: Tensor, at_once: int = 1024) -> Float[
 
 
 def correlation(first: Tensor, second: Tensor) -> float:
-    """Pearson's; 0 if one of them does not vary."""
+    """Pearson's; 0 if one of them does not vary, NaN if one of them holds what is not finite."""
     first, second = first.double() - first.double().mean(), second.double() - second.double().mean()
     scale = float((first.square().sum() * second.square().sum()).sqrt())
-    return float((first * second).sum()) / scale if scale > 0 else 0.0
+    return 0.0 if scale == 0 else float((first * second).sum()) / scale
