@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -88,14 +89,23 @@ def place(method: str) -> tuple[int, float]:
     return list(METHODS).index(row), float(weight or 0)
 
 
-def terminators(rows: Sequence[Record]) -> str:
-    """What designs are worth, and what they cost: means over seeds, and the range of activity."""
+def kind(method: str) -> str:
+    """The table that a row stands in: rivals, sepo, or sft where SEPO begins at the most active sequences."""
+    name = title(method)
+    if not name.startswith("**SEPO**"):
+        return "rivals"
+    return "sft" if "after SFT" in name else "sepo"
+
+
+def terminators(rows: Sequence[Record], shown: str) -> str:
+    """What designs are worth, and what they cost: means over seeds, and the range of activity. shown: the kind of rows
+    that are."""
     head = [
         *("method", "seeds", "activity (judge)", "reward", "second assay", "3- / 6-mers", "log-likelihood"),
         *("distinct", "Hamming", "nearest", "reward calls", "evaluations", "CPU s"),
     ]
     lines = []
-    for row in sorted(rows, key=lambda row: place(row["method"])):
+    for row in sorted((each for each in rows if kind(each["method"]) == shown), key=lambda row: place(row["method"])):
         known = row["activity_by_seed"]
         spread = f" ({min(known):.2f} to {max(known):.2f})" if len(known) > 1 else ""
         lines.append(
@@ -160,7 +170,10 @@ def tables(folder: Path) -> Tables:
         return json.loads((folder / path).read_text())
 
     return {
-        "terminators": lambda: terminators(read("terminators/table.json")),
+        **{
+            f"terminators {each}": partial(lambda each: terminators(read("terminators/table.json"), each), each)
+            for each in ("rivals", "sepo", "sft")
+        },
         "gap": lambda: gap(read("terminators/gap.json")),
         "ehrlich": lambda: ehrlich(read("ehrlich/benchmark.json")),
     }

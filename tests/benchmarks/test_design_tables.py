@@ -38,11 +38,24 @@ def test_every_row_of_the_terminator_benchmark_has_a_title(tables: ModuleType) -
 def test_rows_with_a_weight_follow_theirs_by_number(tables: ModuleType) -> None:
     rows = [measured(name, 0.0) for name in ("sepo 0.1, w = 12", "sepo 0.1, w = 2", "sepo 0.1", "genetic")]
     title = tables.METHODS["sepo 0.1"]
-    assert first_cells(tables.terminators(rows)) == ["genetic algorithm", title, f"{title}, w = 2", f"{title}, w = 12"]
+    assert first_cells(tables.terminators(rows, "sepo")) == [title, f"{title}, w = 2", f"{title}, w = 12"]
+
+
+def test_rivals_sepo_and_what_begins_at_sft_stand_apart(tables: ModuleType) -> None:
+    rows = importlib.import_module("terminator_methods").METHODS
+    each = {
+        name: first_cells(tables.terminators(list(map(measured, rows, [0.0] * len(rows))), name))
+        for name in ("rivals", "sepo", "sft")
+    }
+    assert sum(map(len, each.values())) == len(rows)
+    assert "genetic algorithm" in each["rivals"] and "SEPO as released" in each["rivals"]
+    assert all(name.startswith("**SEPO**") == (kind != "rivals") for kind, names in each.items() for name in names)
+    assert all("after SFT" in name for name in each["sft"])
 
 
 def test_a_range_is_shown_of_several_seeds_alone(tables: ModuleType) -> None:
-    one, three = tables.terminators([measured("genetic", 0.5), measured("sepo 0.1", 0.0, 0.5, 1.0)]).splitlines()[2:]
+    rows = [measured("genetic", 0.5), measured("elite_replay", 0.0, 0.5, 1.0)]
+    one, three = tables.terminators(rows, "rivals").splitlines()[2:]
     assert "| 1 | 0.50 |" in one
     assert "| 3 | 0.50 (0.00 to 1.00) |" in three
 
