@@ -18,8 +18,8 @@ import matplotlib.pyplot as plt
 from lab_tables import MEASURED, SHIPPED
 
 OURS, OTHERS, MUTED = "#0f766e", "#b45309", "#9ca3af"
-ALWAYS = {"sepo", "sepo_released", "drakes", "elite_replay"}
-"""Methods that have a colour wherever they end."""
+ALWAYS = {"sepo": "-", "sepo_released": "-.", "drakes": "--", "elite_replay": ":"}
+"""Methods that have a colour wherever they end, and their lines."""
 FIGURES = (
     ("gradient_quality", SHIPPED, "gradient_quality"),
     ("convergence", SHIPPED, "convergence"),
@@ -61,7 +61,7 @@ def convergence_figure(records: list[dict[str, Any]], path: Path, shown: int = 9
     for axis, panel in zip(axes.flat, panels, strict=False):
         here = [each for each in records if (each["world"], each["process"]) == panel]
         here.sort(key=lambda each: each["total_variation"])
-        named = {each["method"] for each in here[:shown]} | ALWAYS
+        named = {each["method"] for each in here[:shown]} | {*ALWAYS}
         for each in here:
             runs = each["runs"]
             length = min(len(run) for run in runs)
@@ -74,6 +74,7 @@ def convergence_figure(records: list[dict[str, Any]], path: Path, shown: int = 9
                 y,
                 color=colour(each["method"]) if known else MUTED,
                 alpha=1 if known else 0.35,
+                linestyle=ALWAYS.get(each["method"], "-"),
                 linewidth=2.6 if strong else 1.2,
                 label=each["method"] if known else None,
             )
