@@ -19,7 +19,7 @@ from sepo.cli.design_training import task_of
 from sepo.cli.oracles import fit_oracles, marks_of
 from sepo.models import save_pretrained
 from sepo.oracles import read_measurements
-from tests.cli.designing import COLUMNS, QUICK
+from tests.cli.designing import COLUMNS, OWN_GENERATOR, QUICK
 from tests.oracles.tables import LENGTH
 
 
@@ -65,11 +65,11 @@ def test_a_run_that_is_not_judged_is_repeated_by_its_recipe_with_all_kept(table,
 
 
 def test_a_generator_that_does_not_fit_is_told_before_anything_is_fitted(table, capsys):
-    Path("short.csv").write_text("sequence,activity\n" + "ACGTACGT,1\n" * 30)
-    Path("protein.csv").write_text("sequence,activity\n" + f"{'MKV' * 6}GA,1\n" * 30)
+    Path("short.csv").write_text("sequence,activity\n" + "ACGTACGT,1\n" * 60)
+    Path("protein.csv").write_text("sequence,activity\n" + f"{'MKV' * 6}GA,1\n" * 60)
     task = task_of(Design(table, sequence="seq", activity="act", hidden_size=8, stacks=1))
     save_pretrained(task.denoiser(), "generator")
-    words = [*QUICK, "--generator", "generator"]
+    words = [*OWN_GENERATOR, "--generator", "generator"]
     assert main(["design", "short.csv", *words]) == 1
     said = " ".join(capsys.readouterr().err.split())
     assert "generator='generator' does not fit the table: it draws sequences of 20 tokens" in said
@@ -82,7 +82,7 @@ def test_a_generator_that_does_not_fit_is_told_before_anything_is_fitted(table, 
 
 def test_a_published_generator_needs_leave_for_its_pickles(table, capsys):
     torch.save({"state_dict": {}}, "published.ckpt")
-    words = ["design", table, *COLUMNS, *QUICK, "--generator", "published.ckpt"]
+    words = ["design", table, *COLUMNS, *OWN_GENERATOR, "--generator", "published.ckpt"]
     assert main(words) == 1
     assert "--generator_init_kwargs.pickles true" in " ".join(capsys.readouterr().err.split())
     assert main([*words, "--generator_init_kwargs.pickles", "true"]) == 1
@@ -193,7 +193,7 @@ def test_every_oracle_can_be_ones_own(table, capsys):
 
 def test_a_generator_of_ones_own_is_taken(table, capsys):
     assert main(["design", table, *COLUMNS, *QUICK]) == 0
-    words = [*QUICK, "--generator", "out/generator", "--output", "other"]
+    words = [*OWN_GENERATOR, "--generator", "out/generator", "--output", "other"]
     assert main(["design", table, *COLUMNS, *words]) == 0
     assert not Path("other/generator").exists() and Path("other/designs.csv").is_file()
 

@@ -62,6 +62,9 @@ def test_letters_go_to_tokens_and_back() -> None:
         dna.encode(["ACGT", "ACGN"])
     with pytest.raises(ValueError, match=r"alphabet='dnna'"):
         alphabet_named("dnna")
+    with pytest.raises(ValueError, match=r"alphabet='acgt': sequences are read as capitals.*give ACGT"):
+        alphabet_named("acgt")
+    assert alphabet_named("ABC#").letters == "ABC#"
 
 
 def test_fasta_holds_numbers_in_its_headers_and_comes_back(tmp_path, measured) -> None:
@@ -188,6 +191,23 @@ def test_groups_can_be_named_and_must_not_overlap(measured) -> None:
         split_by_group(measured.groups, ["c9"], ["c1"], ["c3"])
     with pytest.raises(ValueError, match="all three parts"):
         split_by_group(measured.groups, ["c0"])
+
+
+@pytest.mark.parametrize("sizes", [(60, 20, 20), (70, 15, 15), (96, 2, 2), (50, 45, 5), (90, 4, 3, 3)])
+def test_no_part_is_left_without_a_group_as_long_as_there_are_three(sizes) -> None:
+    groups = [name for name, size in zip("abcd", sizes, strict=False) for _ in range(size)]
+    split = split_by_group(groups)
+    parts = [split.reward, split.judge, split.unseen]
+    assert min(map(len, parts)) >= 2 and sorted(torch.cat(parts).tolist()) == list(range(100))
+    with pytest.raises(ValueError, match=r"'unseen' has 0 sequences.*share out three groups or more.*--reward_groups"):
+        split_by_group(["a"] * 50 + ["b"] * 50)
+
+
+def test_the_largest_groups_go_to_whoever_lacks_most() -> None:
+    groups = [name for name, size in zip("abcdef", (30, 25, 15, 12, 10, 8), strict=True) for _ in range(size)]
+    split = split_by_group(groups)
+    named = [{groups[row] for row in part.tolist()} for part in (split.reward, split.judge, split.unseen)]
+    assert named == [{"a", "e"}, {"b", "d"}, {"c", "f"}]
 
 
 def test_without_groups_rows_are_drawn() -> None:

@@ -19,11 +19,13 @@ from sepo.oracles import (
     LightningOracle,
     fit,
     load_lightning,
+    names_command,
     oracle_named,
     read_measurements,
     same_oracle,
     save_oracle,
 )
+from sepo.oracles.naming import checkpoint_named
 from tests.oracles import fake_grelu
 from tests.oracles.tables import write_table
 
@@ -203,3 +205,22 @@ def test_what_is_wrong_with_a_checkpoint_of_grelu_is_named(tmp_path, monkeypatch
         load_lightning(tmp_path / "bare.ckpt")
     with pytest.raises(ValueError, match=r"nowhere.ckpt is not there"):
         load_lightning(tmp_path / "nowhere.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("name", "checkpoint", "command"),
+    [
+        ("a.ckpt", ("a.ckpt", 0), False),
+        ("folder/a.ckpt:12", ("folder/a.ckpt", 12), False),
+        ("python s.py --weights m.ckpt", None, True),
+        ("python s.py --weights m.ckpt:1", None, True),
+        ("a folder/a.ckpt", ("a folder/a.ckpt", 0), False),
+        ("mine.py:count", None, False),
+        ("program", None, True),
+    ],
+)
+def test_a_command_that_ends_in_a_checkpoint_is_a_command(tmp_path, monkeypatch, name, checkpoint, command) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a folder").mkdir()
+    Path("a folder/a.ckpt").write_text("")
+    assert (checkpoint_named(name), names_command(name)) == (checkpoint, command)

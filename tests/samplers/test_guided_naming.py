@@ -72,6 +72,9 @@ def test_every_guidance_of_the_table_is_tried_here() -> None:
         ("svdd", {"candidate": 2}, r"'svdd': guidance_kwargs holds 'candidate'.*candidates, beta"),
         ("smc", {"beta": 1.0}, r"'smc': guidance_kwargs lacks 'particles'"),
         ("svdd", {"candidates": 0}, r"candidates=0"),
+        ("svdd", {"candidates": 2.5}, r"'svdd': guidance_kwargs.candidates=2.5 must be a whole number"),
+        ("best_of_n", {"n": True}, r"guidance_kwargs.n=True must be a whole number"),
+        ("tds", {"beta": 1, "particles": 4, "through_network": 1}, r"through_network=1 must be true or false"),
         ("svdd", {"candidates": 2, "beta": "1e-3"}, r"'svdd': guidance_kwargs.beta='1e-3' must be a number.*1\.0e-3"),
         ("classifier_free", {"gamma": 2.0}, r"'classifier_free': guidance_kwargs holds 'gamma'.*weight, unconditional"),
         ("classifier_free", {}, r"'classifier_free': guidance_kwargs lacks 'weight'"),
@@ -82,6 +85,22 @@ def test_every_guidance_of_the_table_is_tried_here() -> None:
 def test_what_does_not_fit_is_named(name: str, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         guided(name, Ancestral(4), twos, options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("svdd", {"candidates": 0, "value": "learned"}, r"candidates=0.*needs at least 1"),
+        ("smc", {"beta": 0, "particles": 4}, r"SMC\(beta=0.0.*needs beta above 0"),
+        ("tds", {"beta": 1, "particles": 0}, r"particles=0"),
+        ("best_of_n", {"n": 0}, r"n=0"),
+        ("classifier_free", {"weight": float("inf"), "unconditional": "a/folder"}, r"weight=inf"),
+    ],
+)
+def test_ranges_are_known_before_there_is_anything_to_guide(name: str, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        guidance_options(name, options)
+    assert guidance_options("smc", {"beta": 1, "particles": 4, "value": "learned"})["value"] == "learned"
 
 
 def test_what_a_second_model_leads_is_given_no_reward() -> None:

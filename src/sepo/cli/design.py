@@ -22,6 +22,7 @@ from rich.markup import escape
 
 from sepo import recipes
 from sepo.cli.console import INTERRUPTED, prepare, say
+from sepo.cli.design_checks import require_stages
 from sepo.cli.design_generator import require_generator
 from sepo.cli.design_options import Design
 from sepo.cli.design_report import report
@@ -70,6 +71,7 @@ def run(words: Sequence[str]) -> int:
     _ = task.known_motifs  # what is wrong with them is told before anything is fitted
     if what.sft is not None:
         most_active(what)  # too few are told before anything is fitted
+    require_stages(what, task)
     write_config(RunFolder(what.folder), given.resolved(what))
     qualities = fit_oracles(what, task.measured)
     if not (pretrained(what) and supervised(what) and finetuned(what)):

@@ -7,8 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from sepo.cli.opening import best_device
-from sepo.oracles import names_function, require_apart
+from sepo.oracles import names_command, require_apart
 from sepo.samplers.guided import SOFT, guidance_options
+
+_SHARED = {"seed": "--seed", "output_dir": "--output"}
+TAKEN = {
+    "pretrain": _SHARED,
+    "sft_kwargs": {"model": "--generator", "dataset": "--sft", **_SHARED},
+    "finetune": {"model": "--generator", **_SHARED},
+}
+"""Options of the stages that this command gives them, and the option that does it."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +127,11 @@ class Design:
             raise ValueError(f"sft={self.sft}: must be a share above 0 and up to 1, such as 0.1.")
         if self.sft is None and self.sft_kwargs:
             raise ValueError(f"sft_kwargs={self.sft_kwargs}: there is no SFT; name the share with --sft, such as 0.1.")
+        if not self.doubt >= 0:
+            raise ValueError(
+                f"doubt={self.doubt}: must be 0, which trusts the mean, or more, which pays for disagreement."
+            )
+        self._require_free()
         require_apart(self.reward_oracle, self.judge_oracle, self.folder / "oracles")
         if self.generator is None and self.generator_init_kwargs:
             raise ValueError(
@@ -126,9 +139,21 @@ class Design:
                 "with --generator."
             )
 
+    def _require_free(self) -> None:
+        """What a stage would do without, or another option says."""
+        for stage, taken in TAKEN.items():
+            for name, option in taken.items():
+                if name in (getattr(self, stage) or {}):
+                    given = f"{stage}.{name}={getattr(self, stage)[name]!r}"
+                    raise ValueError(f"{given}: `sepo design` says it itself; leave it out, and set {option} instead.")
+        if self.generator is not None and self.pretrain:
+            raise ValueError(
+                f"pretrain={self.pretrain}: nothing is pretrained, since generator={self.generator!r} is taken; leave "
+                "one of them out."
+            )
+
     def _rewarded_by_a_command(self) -> bool:
-        named = self.reward_oracle
-        return named is not None and not (names_function(named) or ".ckpt" in named or Path(named).is_dir())
+        return self.reward_oracle is not None and names_command(self.reward_oracle)
 
     @property
     def outside(self) -> dict[str, str]:

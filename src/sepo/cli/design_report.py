@@ -121,7 +121,10 @@ def _compared(what: Design, summary: Mapping[str, Any]) -> list[Section]:
 
 def _before(what: Design) -> str:
     given = what.finetune or {}
-    moved = what.sft is not None and (given.get("sync_ref_model") or ("reference" in given and not given["reference"]))
+    named = given.get("reference")
+    if named and not given.get("sync_ref_model"):
+        return f"the reference, {named}"
+    moved = what.sft is not None and (given.get("sync_ref_model") or "reference" in given)
     return "the generator after SFT" if moved else "the generator"
 
 

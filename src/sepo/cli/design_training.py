@@ -13,17 +13,18 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import yaml
 from transformers import TrainerCallback
 
 from sepo.cli import finetune, pretrain
 from sepo.cli.console import say, stopped
 from sepo.cli.design_generator import generator_of
 from sepo.cli.design_options import Design
+from sepo.cli.design_words import in_words
 from sepo.cli.grammar import Grammar
 from sepo.cli.oracles import marks_of, split_of
 from sepo.cli.parsing import Given, parse
 from sepo.diffusion.process import Absorbing
+from sepo.models.opening import PICKLED
 from sepo.oracles.saved import MEMBERS
 from sepo.runs import RunFolder, read_config, write_summary
 from sepo.runs.plain import plain, read_json, write_json, write_text
@@ -54,6 +55,7 @@ PRETRAIN = {
 SFT_PASSES, LEAST_SFT, MOST_SFT = 10, 100, 400
 """Over the most active sequences, of SFT, and bounds of its steps."""
 LEAST_ROWS = 10
+MOST_ACTIVE = "most_active.jsonl"
 SFT = {
     "per_device_train_batch_size": 64,
     "learning_rate": 3e-4,
@@ -95,13 +97,18 @@ def pretrained(what: Design) -> bool:
     """Whether there is a generator now."""
     if what.generator is not None:
         return True
-    folder, options = what.folder / "generator", {**PRETRAIN, **(what.pretrain or {})}
+    given = what.pretrain or {}
+    named = [file for name in ("model", "dataset", "eval_dataset") for file in files_of(given.get(name))]
+    rests_on = marks([Path(str(what.data)), *named])
+    return _trained(PRETRAINING, what.folder / "generator", pretraining_words(what), rests_on)
+
+
+def pretraining_words(what: Design) -> list[str]:
+    options = {**PRETRAIN, **(what.pretrain or {})}
     if options.get("max_steps") is None:
         options["max_steps"] = pretraining_steps(what)
     task = {"data": what.data, **{name: getattr(what, name) for name in OF_THE_GENERATOR}}
-    words = [*_task_words(task), *in_words({**options, "output_dir": folder, "seed": what.seed})]
-    named = [*files_of(options.get("model")), *files_of(options.get("dataset"))]
-    return _trained(PRETRAINING, folder, words, marks([Path(str(what.data)), *named]))
+    return [*_task_words(task), *in_words({**options, "output_dir": what.folder / "generator", "seed": what.seed})]
 
 
 def _loading(what: Design) -> dict[str, Any]:
@@ -125,15 +132,19 @@ def supervised(what: Design) -> bool:
     """Whether a copy of the generator is fine-tuned to the most active sequences now, if it is to be."""
     if what.sft is None:
         return True
-    folder, options = what.folder / "sft", {**SFT, **(what.sft_kwargs or {})}
-    rows = most_active(what)
+    dataset, held_out = what.folder / MOST_ACTIVE, (what.sft_kwargs or {}).get("eval_dataset")
+    write_text(dataset, "".join(json.dumps({"tokens": row}) + "\n" for row in most_active(what)))
+    rests_on = marks([dataset, *files_of(what.base), *files_of(held_out)])
+    return _trained(PRETRAINING, what.folder / "sft", supervised_words(what), rests_on)
+
+
+def supervised_words(what: Design) -> list[str]:
+    folder, options = what.folder, {**SFT, **(what.sft_kwargs or {})}
     if options.get("max_steps") is None:
-        options["max_steps"] = min(max(_steps_of(SFT_PASSES * len(rows), options), LEAST_SFT), MOST_SFT)
-    dataset = what.folder / "most_active.jsonl"
-    write_text(dataset, "".join(json.dumps({"tokens": row}) + "\n" for row in rows))
-    options |= {"model": what.base, "dataset": dataset, "output_dir": folder, "seed": what.seed, **_loading(what)}
-    words = in_words(options)
-    return _trained(PRETRAINING, folder, words, marks([dataset, *files_of(what.base)]))
+        steps = _steps_of(SFT_PASSES * len(most_active(what)), options)
+        options["max_steps"] = min(max(steps, LEAST_SFT), MOST_SFT)
+    options |= {"model": what.base, "dataset": folder / MOST_ACTIVE, "output_dir": folder / "sft", "seed": what.seed}
+    return in_words(options | _loading(what))
 
 
 def most_active(what: Design) -> list[list[int]]:
@@ -156,34 +167,39 @@ def most_active(what: Design) -> list[list[int]]:
 
 def finetuned(what: Design) -> bool:
     """Whether the generator is fine-tuned with SEPO now."""
-    options, folder = _fine_tuning(what), what.folder / "tuned"
-    options |= {"model": what.start, "output_dir": folder, "seed": what.seed, **_loading(what)}
-    if what.start != what.base and not options.get("sync_ref_model"):
-        options.setdefault("reference", what.base)
+    options = finetuning_options(what)
     oracles = [
         path
         for path in sorted((what.folder / "oracles").glob(f"*/{MEMBERS}/*.safetensors"))
         if path.parent.parent.name not in what.outside
     ]
-    models = [file for name in (what.base, what.start, options.get("reference")) for file in files_of(name)]
-    rests_on = marks([Path(str(what.data)), *oracles, *models])
+    named = (what.base, what.start, *(options.get(name) for name in ("reference", "dataset", "eval_dataset")))
+    rests_on = marks([Path(str(what.data)), *oracles, *(file for name in named for file in files_of(name))])
     rewards = options.get("reward") or []
     for named in (*what.outside.values(), *([rewards] if isinstance(rewards, str) else rewards)):
         rests_on |= marks_of(named) | marks(files_of(named))
-    task = {"data": what.data, "oracles": what.folder / "oracles", **_columns(what)}
-    return _trained(FINETUNING, folder, [*_task_words(task), *in_words(options)], rests_on)
+    return _trained(FINETUNING, what.folder / "tuned", finetuning_words(what), rests_on)
 
 
-def _fine_tuning(what: Design) -> dict[str, Any]:
-    """The options that were given, and FINETUNE where they leave it open. The reading is of masks that are filled once,
-    which a generator or a sampler of the user's own need not do.
+def finetuning_options(what: Design) -> dict[str, Any]:
+    """What was given, and FINETUNE where that leaves it open. The reading is of masks that are filled once, which a
+    generator or a sampler of the user's own need not do.
     """
     given, left_out = what.finetune or {}, ()
     if given.get("algorithm", "sepo") != "sepo":
         left_out = OF_SEPO
-    elif given.get("sampler") is not None or not isinstance(generator_of(what).process, Absorbing):
+    elif given.get("sampler") is not None or (what.generator and not isinstance(generator_of(what).process, Absorbing)):
         left_out = ("reading",)
-    return {name: value for name, value in FINETUNE.items() if name not in left_out} | given
+    options = {name: value for name, value in FINETUNE.items() if name not in left_out} | given
+    options |= {"model": what.start, "output_dir": what.folder / "tuned", "seed": what.seed, **_loading(what)}
+    if what.start != what.base and not options.get("sync_ref_model"):
+        options.setdefault("reference", what.base)
+    return options
+
+
+def finetuning_words(what: Design) -> list[str]:
+    task = {"data": what.data, "oracles": what.folder / "oracles", **_columns(what)}
+    return [*_task_words(task), *in_words(finetuning_options(what))]
 
 
 def oracle_marks(what: Design, name: str) -> dict[str, Any]:
@@ -264,35 +280,13 @@ def marks(paths: Iterable[Path]) -> dict[str, str]:
 
 def files_of(name: str | None) -> list[Path]:
     """Of a file, or the model in a folder; what is on the hub is taken to stay as it is."""
-    place = Path(name or "")
+    place = Path(name or "").expanduser()
     if name is None or place.is_file():
         return [] if name is None else [place]
-    return sorted(
-        file for kind in ("*.safetensors", "*.json") for file in place.glob(kind) if file.name not in OF_A_RUN
-    )
+    weights = [*place.glob("*.safetensors")] or [file for kind in PICKLED for file in place.glob(kind)]
+    return sorted([*weights, *(file for file in place.glob("*.json") if file.name not in OF_A_RUN)])
 
 
 def _task_words(options: Mapping[str, Any]) -> list[str]:
-    return ["--task", "measured", *in_words(options, "task.")]
-
-
-def in_words(options: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Options as a command line has them."""
-    words = []
-    for name, value in options.items():
-        if isinstance(value, Mapping):
-            words += in_words(value, f"{prefix}{name}.")
-        elif value is None and not prefix:
-            words += [f"--{name}", "null"]  # another default than none may stand behind it
-        elif value is not None:
-            words += [f"--{prefix}{name}", _in_word(value) if prefix else str(value)]
-    return words
-
-
-def _in_word(value: Any) -> str:
-    """A value behind a dotted option, which is read as YAML: text that would be read as something else is quoted."""
-    try:
-        same = not isinstance(value, str) or yaml.safe_load(value) == value
-    except yaml.YAMLError:
-        same = False
-    return str(value) if same else json.dumps(value)
+    given = {name: value for name, value in options.items() if value is not None}
+    return ["--task", "measured", *in_words(given, "task.")]

@@ -239,7 +239,14 @@ def marks_of(named: str) -> dict[str, str]:
         source = source_of(named)
         files = [] if source is None else [source]
     else:
-        words = [word if Path(word).is_file() else word.rpartition(":")[0] for word in shlex.split(named)]
+        try:
+            spoken = shlex.split(named)
+        except ValueError as error:
+            raise ValueError(
+                f"The command {named!r} cannot be read: {error}. Close the quotation, or put a backslash before a "
+                "quotation mark that is meant itself."
+            ) from error
+        words = [word if Path(word).is_file() else word.rpartition(":")[0] for word in spoken]
         files = [Path(word) for word in words if word and Path(word).is_file()]
     return {str(path): sha256(path.read_bytes()).hexdigest() for path in files}
 

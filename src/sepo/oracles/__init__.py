@@ -6,7 +6,7 @@ from sepo.oracles.command import FromCommand
 from sepo.oracles.fitting import Fit, fit
 from sepo.oracles.lightning import LightningOracle, load_lightning
 from sepo.oracles.measurements import Measurements, read_measurements
-from sepo.oracles.naming import names_function, oracle_named, require_apart, same_oracle
+from sepo.oracles.naming import names_command, names_function, oracle_named, require_apart, same_oracle
 from sepo.oracles.network import ARCHITECTURES, ConvOracle, ConvOracleConfig
 from sepo.oracles.oracle import Ensemble, FromFunction, Oracle, SoftOracle
 from sepo.oracles.saved import load_oracle, save_oracle
@@ -31,6 +31,7 @@ __all__ = [
     "fit",
     "load_lightning",
     "load_oracle",
+    "names_command",
     "names_function",
     "oracle_named",
     "read_measurements",

@@ -57,10 +57,15 @@ def alphabet_named(name: str) -> Alphabet:
     """A name of the table, or the letters themselves.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is neither, or a letter is small: sequences are read as capitals.
     """
     if name in ALPHABETS:
         return ALPHABETS[name]
+    if name.upper() != name and len(set(name.upper())) == len(name):
+        raise ValueError(
+            f"alphabet={name!r}: sequences are read as capitals, of which small letters are none; give {name.upper()}, "
+            f"or choose one of {', '.join(ALPHABETS)}."
+        )
     if len(name) > 1 and len(set(name)) == len(name) and name.isascii():
         return Alphabet(name)
     raise ValueError(f"alphabet={name!r}: choose one of {', '.join(ALPHABETS)}, or give the letters, each once: ACGT.")

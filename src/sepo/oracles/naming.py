@@ -39,13 +39,13 @@ def oracle_named(
     Raises:
         ValueError: the name is of none of the forms, or leads to nothing.
     """
-    home, _, behind = name.rpartition(":")
     if members_in(name):
         return load_oracle(name, doubt, device)
-    if name.endswith(".ckpt") or (home.endswith(".ckpt") and behind.isdigit()):
+    checkpoint = checkpoint_named(name)
+    if checkpoint is not None:
         if letters != LETTERS:
             raise ValueError(f"{name!r} reads the letters {LETTERS}, but the sequences are of {letters}.")
-        return load_lightning(*((name, 0) if name.endswith(".ckpt") else (home, int(behind))), device)
+        return load_lightning(*checkpoint, device)
     if names_function(name):
         return _function(name, letters)
     if Path(name).is_dir():
@@ -60,6 +60,19 @@ def names_function(name: str) -> bool:
     """Whether the name has the form of package.module:function or file.py:function, a folder or checkpoint aside."""
     home, _, behind = name.rpartition(":")
     return bool(home) and behind.isidentifier() and (home.endswith(".py") or not any(map(str.isspace, name)))
+
+
+def names_command(name: str) -> bool:
+    """Whether the name is the line of a command: it has no other form."""
+    return not (names_function(name) or Path(name).is_dir() or checkpoint_named(name) is not None)
+
+
+def checkpoint_named(name: str) -> tuple[str, int] | None:
+    """The path and the column of a .ckpt; None: it is something else, such as a command that ends in one."""
+    home, _, behind = name.rpartition(":")
+    path, column = (home, int(behind)) if home.endswith(".ckpt") and behind.isdigit() else (name, 0)
+    spaced = any(map(str.isspace, path)) and not Path(path).is_file()
+    return (path, column) if path.endswith(".ckpt") and not spaced else None
 
 
 def require_apart(reward: str | None, judge: str | None, fitted: Path | str | None) -> None:
@@ -90,10 +103,9 @@ def same_oracle(first: str, second: str) -> bool:
 def _leads_to(name: str) -> tuple[str, ...]:
     """A name with its paths in full, a module as its file, the column as a number."""
     home, _, behind = name.rpartition(":")
-    if name.endswith(".ckpt"):
-        return _full(name), "0"
-    if home.endswith(".ckpt") and behind.isdigit():
-        return _full(home), str(int(behind))
+    checkpoint = checkpoint_named(name)
+    if checkpoint is not None:
+        return _full(checkpoint[0]), str(checkpoint[1])
     if names_function(name) and not Path(name).is_dir():
         source = source_of(name)
         return (home if source is None else _full(str(source))), behind

@@ -53,17 +53,20 @@ def split_by_group(
         order = torch.randperm(len(groups), generator=Generator().manual_seed(seed))
         ends = [round(len(groups) * share) for share in (shares[0], shares[0] + shares[1])]
         return _checked(Split(order[: ends[0]], order[ends[0] : ends[1]], order[ends[1] :]))
-    rows = [torch.tensor([row for row, each in enumerate(groups) if each in part], dtype=torch.long) for part in parts]
+    found = [set(part) for part in parts]
+    rows = [torch.tensor([row for row, each in enumerate(groups) if each in part], dtype=torch.long) for part in found]
     return _checked(Split(*rows))
 
 
 def _balanced(groups: Sequence[str], shares: Sequence[float]) -> list[list[str]]:
-    """The largest group first, to the part that is furthest from its share."""
+    """The largest group first, to the part that is furthest from its share; the last ones to those that have none."""
     sizes = Counter(each for each in groups if each)
     parts: list[list[str]] = [[], [], []]
     held = [0, 0, 0]
-    for group, size in sorted(sizes.items(), key=lambda each: (-each[1], each[0])):
-        lacking = max(range(3), key=lambda part: shares[part] * sizes.total() - held[part])
+    for place, (group, size) in enumerate(sorted(sizes.items(), key=lambda each: (-each[1], each[0]))):
+        empty = [part for part in range(3) if not parts[part]]
+        open_to = empty if empty and len(sizes) - place <= len(empty) else range(3)
+        lacking = max(open_to, key=lambda part: shares[part] * sizes.total() - held[part])
         parts[lacking].append(group)
         held[lacking] += size
     return parts
@@ -71,13 +74,13 @@ def _balanced(groups: Sequence[str], shares: Sequence[float]) -> list[list[str]]
 
 def _check_named(parts: list[list[str]], groups: Sequence[str]) -> None:
     known = set(groups) - {""}
-    everything = [group for part in parts for group in part]
-    for group in everything:
+    times = Counter(group for part in parts for group in part)
+    for group in times:
         if group not in known:
             raise ValueError(
                 f"There is no group {group!r} in the table; its groups are {', '.join(sorted(known)[:20])}."
             )
-        if everything.count(group) > 1:
+        if times[group] > 1:
             raise ValueError(f"The group {group!r} is in two parts: the judge would have seen what the reward learned.")
 
 
@@ -85,6 +88,8 @@ def _checked(split: Split) -> Split:
     for name in ("reward", "judge", "unseen"):
         if len(getattr(split, name)) < 2:
             raise ValueError(
-                f"The part {name!r} has {len(getattr(split, name))} sequences: it needs groups of its own."
+                f"The part {name!r} has {len(getattr(split, name))} sequences, and at least 2 of groups of its own are "
+                "needed: share out three groups or more, or name those of each part (--reward_groups, --judge_groups, "
+                "--unseen_groups)."
             )
     return split

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
+from sepo.samplers.ancestral import Ancestral
 from sepo.samplers.base import Sampler
 from sepo.samplers.guided.best_of_n import BestOfN
 from sepo.samplers.guided.classifier import ClassifierGuidance
@@ -14,6 +15,8 @@ from sepo.samplers.guided.smc import SMC
 from sepo.samplers.guided.svdd import SVDD
 from sepo.samplers.guided.tds import TDS
 
+NAMED = ("value", "value_kwargs", "unconditional", "proposal")
+"""Options that are no numbers: models, or names of them."""
 LEARNED = "learned"
 """The value that is learned when it is asked for."""
 GUIDANCE: dict[str, type] = {
@@ -38,11 +41,11 @@ are then options of learning it."""
 
 
 def guidance_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a guidance, checked by name; whole numbers stand for real ones too.
+    """The options of a guidance, checked by name and range; whole numbers stand for real ones too.
 
     Raises:
-        ValueError: there is no such guidance, it has no such option, it lacks one that has no default, or a real
-            number is none.
+        ValueError: there is no such guidance, it has no such option, it lacks one that has no default, or a number is
+            none, not whole where it must be, or out of range.
     """
     if name not in GUIDANCE:
         raise ValueError(f"guidance={name!r}: choose one of {', '.join(GUIDANCE)}.")
@@ -60,7 +63,18 @@ def guidance_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
             f"guidance={name!r}: guidance_kwargs.value_kwargs={options['value_kwargs']} are of learning a value, and "
             f"value={options.get('value')!r}: set it to {LEARNED!r}."
         )
-    return {each: _real(name, each, value, kinds.get(each, "")) for each, value in options.items()}
+    chosen = {each: _typed(name, each, value, kinds.get(each, "")) for each, value in options.items()}
+    numbers = {each: value for each, value in chosen.items() if each not in NAMED}
+    GUIDANCE[name](inner=Ancestral(1), **_led(name, _unasked), **numbers)  # it looks at their ranges
+    return chosen
+
+
+def _unasked(x: Any) -> Any:
+    raise NotImplementedError("Nothing is drawn: a guidance is built for the range of its options alone.")
+
+
+def _led(name: str, reward: Any) -> dict[str, Any]:
+    return {} if name in UNREWARDED else {"reward": reward}
 
 
 def needs_kernel(name: str | None, options: Mapping[str, Any] | None = None) -> bool:
@@ -89,8 +103,11 @@ def population_size(sampler: Any) -> int:
     return population_size(sampler.inner) if is_guided(sampler) else 1
 
 
-def _real(name: str, option: str, value: Any, kind: str) -> Any:
-    """A whole number as a real one where the field is of that kind."""
+def _typed(name: str, option: str, value: Any, kind: str) -> Any:
+    """A whole number as a real one where the field is of that kind; whole ones and switches as they are."""
+    exact = {"int": (int, "a whole number, such as 4"), "bool": (bool, "true or false")}
+    if kind in exact and type(value) is not exact[kind][0]:
+        raise ValueError(f"guidance={name!r}: guidance_kwargs.{option}={value!r} must be {exact[kind][1]}.")
     if "float" not in kind or isinstance(value, float) or (value is None and "None" in kind):
         return value
     if type(value) is not int:
@@ -109,5 +126,4 @@ def guided(name: str, inner: Sampler, reward: Any, options: Mapping[str, Any]) -
     """
     chosen = guidance_options(name, options)
     chosen.pop("value_kwargs", None)
-    led = {} if name in UNREWARDED else {"reward": reward}
-    return GUIDANCE[name](inner=inner, **led, **chosen)
+    return GUIDANCE[name](inner=inner, **_led(name, reward), **chosen)
