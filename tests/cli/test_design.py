@@ -16,7 +16,8 @@ from sepo import load
 from sepo.cli import main
 from sepo.cli.design_options import Design
 from sepo.cli.design_training import task_of
-from sepo.cli.oracles import fit_oracles, marks_of
+from sepo.cli.marks import marks_of
+from sepo.cli.oracles import fit_oracles
 from sepo.models import save_pretrained
 from sepo.oracles import read_measurements
 from tests.cli.designing import COLUMNS, OWN_GENERATOR, QUICK

@@ -12,8 +12,9 @@ import pytest
 from sepo.cli import finetune, main
 from sepo.cli.design_options import Design
 from sepo.cli.design_report import _before
-from sepo.cli.design_training import files_of, pretrained
+from sepo.cli.design_training import pretrained
 from sepo.cli.design_words import in_words
+from sepo.cli.marks import files_of
 from sepo.cli.parsing import parse
 from tests.cli.designing import COLUMNS, QUICK, small
 

@@ -15,7 +15,8 @@ from sepo.cli import main, oracle_members
 from sepo.cli.design_options import Design
 from sepo.cli.design_report import _trust
 from sepo.cli.design_training import pretrained, task_of
-from sepo.cli.oracles import QUALITY, Quality, fit_oracles, split_of
+from sepo.cli.marks import QUALITY
+from sepo.cli.oracles import Quality, fit_oracles, split_of
 from sepo.oracles import load_oracle
 from tests.cli.designing import COLUMNS, QUICK, small
 

@@ -50,7 +50,9 @@ def test_a_shipped_recipe_is_understood_and_makes_its_options(command, name):
 def test_a_recipe_for_designs_is_understood_where_a_table_may_stand(name):
     given = parse(design.GRAMMAR, [name, "--data", "mine.csv"])
     what = given.made(Design)
-    assert given.recipe and what.data == "mine.csv" and what.activity == "tobacco_log2" and what.finetune == {"beta": 0.1}
+    assert (
+        given.recipe and what.data == "mine.csv" and what.activity == "tobacco_log2" and what.finetune == {"beta": 0.1}
+    )
     assert "terminators" in design.GRAMMAR.help() and list(recipes.shipped("design")) == ["terminators"]
 
 

@@ -13,7 +13,7 @@ import torch
 from sepo.evaluation.motif_hits import hit_correlation, motif_hits
 from sepo.evaluation.sequences import kmer_correlation
 from sepo.tasks import Measured
-from sepo.tasks.measured import AT_ONCE, asked
+from sepo.tasks.asking import AT_ONCE, asked
 from tests.oracles.tables import LENGTH, write_motifs, write_table
 
 SAMPLES = list(torch.randint(4, (5, LENGTH), generator=torch.Generator().manual_seed(0)).numpy())

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from sepo.cli.console import progress
-from sepo.tasks.measured import asked
+from sepo.tasks.asking import asked
 from sepo.typing import PerSequence, Tokens
 
 

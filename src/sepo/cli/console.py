@@ -126,7 +126,11 @@ class ShowProgress(TrainerCallback):
             return
         if self.task is not None:
             self.bar.update(self.task, news=escape(self.news))
-        elif logs and self._is_due(state.global_step, state.max_steps, args.logging_steps):
+        elif (
+            logs
+            and state.global_step > self.begun_at
+            and self._is_due(state.global_step, state.max_steps, args.logging_steps)
+        ):
             left = time_left(self.started, state.global_step - self.begun_at, state.max_steps - self.begun_at)
             say(f"  step {state.global_step}/{state.max_steps}: {self.news}, {left}")
 

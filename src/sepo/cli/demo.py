@@ -19,10 +19,10 @@ from sepo.cli import finetune, pretrain
 from sepo.cli.console import CONSOLE, INTERRUPTED, say, seconds, stopped
 from sepo.cli.digits import digits_story, picture
 from sepo.cli.grammar import Grammar, Group
-from sepo.cli.opening import best_device
 from sepo.cli.parsing import parse
 from sepo.runs import RunFolder, read_config, read_summary, write_report, write_summary
 from sepo.runs.plain import plain
+from sepo.tasks.base import device_for
 
 QUICK_PRETRAIN = ("--max_steps", "4", "--warmup_steps", "1", "--network.family", "grid", "--network.hidden_size", "8")
 QUICK_FINETUNE = ("--max_steps", "4", "--per_device_train_batch_size", "16", "--sampling_steps", "4", "--judged", "32")
@@ -103,7 +103,7 @@ def finetune_words(what: Demo, base: Path, beta: float | None = None, output: Pa
 
 
 def _common(what: Demo) -> list[str]:
-    on_cpu = what.device is not None and best_device(what.device) == "cpu"
+    on_cpu = what.device is not None and device_for(what.device) == "cpu"
     return ["--seed", str(what.seed), *(["--use_cpu"] if on_cpu else [])]
 
 

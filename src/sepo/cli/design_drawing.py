@@ -21,10 +21,11 @@ from sepo.cli.asking import ask
 from sepo.cli.console import progress, say
 from sepo.cli.design_generator import generator_of
 from sepo.cli.design_options import Design
-from sepo.cli.design_training import files_of, marks, oracle_marks
+from sepo.cli.design_training import oracle_marks
 from sepo.cli.guiding import Opened, guidance_for
 from sepo.cli.kept import Costs, Kept, kept
-from sepo.cli.opening import best_device, chosen_sampler
+from sepo.cli.marks import files_of, marks
+from sepo.cli.opening import chosen_sampler
 from sepo.cli.samples import draw_samples, rows_for
 from sepo.diffusion.denoiser import Denoiser, evaluating
 from sepo.diffusion.likelihood import bound
@@ -34,7 +35,8 @@ from sepo.oracles import Ensemble
 from sepo.runs.plain import read_json
 from sepo.samplers.guided import UNREWARDED, needs_kernel
 from sepo.tasks import Measured
-from sepo.tasks.measured import Answers
+from sepo.tasks.asking import Answers
+from sepo.tasks.base import device_for
 from sepo.training.prompts import Unconditional
 from sepo.typing import PerSequence, Tokens
 
@@ -54,7 +56,7 @@ def drawn(what: Design, task: Measured) -> Kept:
     rests_on = {"options": _options(what), "files": _files(what)}
 
     def make() -> tuple[np.ndarray, Costs]:
-        return draw(what, task, load(what.folder / "tuned", best_device(what.device)))
+        return draw(what, task, load(what.folder / "tuned", device_for(what.device)))
 
     return kept(what.folder / "drawn" / "sequences.npy", rests_on, make)
 
@@ -104,7 +106,9 @@ def _files(what: Design) -> dict[str, Any]:
     found: dict[str, Any] = marks(files_of(str(what.folder / "tuned")))
     if what.guidance in UNREWARDED:
         return found | marks(files_of(str(_guidance_options(what)["unconditional"])))
-    return found if what.guidance is None else found | oracle_marks(what, "reward")
+    if what.guidance is None:
+        return found
+    return found | marks(files_of(_guidance_options(what).get("value"))) | oracle_marks(what, "reward")
 
 
 def answers_of(what: Design, task: Measured, tokens: Tokens) -> Answers:

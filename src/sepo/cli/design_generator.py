@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from sepo.cli.design_options import Design
-from sepo.cli.opening import best_device, model_named
+from sepo.cli.opening import model_named
 from sepo.diffusion.denoiser import Denoiser
 from sepo.diffusion.process import Absorbing
 from sepo.oracles import Measurements
+from sepo.tasks.base import device_for
 
 
 def generator_of(what: Design) -> Denoiser:
-    return model_named(what.base, best_device(what.device), **what.generator_options)
+    return model_named(what.base, device_for(what.device), **what.generator_options)
 
 
 def require_generator(what: Design, measured: Measurements) -> None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sepo.cli.opening import best_device
 from sepo.oracles import names_command, require_apart
 from sepo.samplers.guided import SOFT, guidance_options
+from sepo.tasks.base import device_for
 
 _SHARED = {"seed": "--seed", "output_dir": "--output"}
 TAKEN = {
@@ -110,7 +110,7 @@ class Design:
     device: str | None = None
 
     def __post_init__(self) -> None:
-        best_device(self.device)
+        device_for(self.device)
         if self.guidance is not None:
             guidance_options(self.guidance, self.guidance_kwargs or {})
         elif self.guidance_kwargs:

@@ -7,9 +7,8 @@ the same files, goes on where it was stopped with these, and begins anew else.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +20,17 @@ from sepo.cli.design_generator import generator_of
 from sepo.cli.design_options import Design
 from sepo.cli.design_words import in_words
 from sepo.cli.grammar import Grammar
-from sepo.cli.oracles import marks_of, split_of
+from sepo.cli.marks import BEFORE, RESTS_ON, files_of, marks, marks_of
+from sepo.cli.oracles import split_of
 from sepo.cli.parsing import Given, parse
 from sepo.diffusion.process import Absorbing
-from sepo.models.opening import PICKLED
 from sepo.oracles.saved import MEMBERS
 from sepo.runs import RunFolder, read_config, write_summary
 from sepo.runs.plain import plain, read_json, write_json, write_text
+from sepo.samplers.guided import UNREWARDED
 from sepo.tasks import Measured
 from sepo.training.checkpoint import last_complete
 
-RESTS_ON = "rests_on.json"
-BEFORE = "before.json"
-"""How long a training took that was stopped."""
-OF_A_RUN = (RESTS_ON, BEFORE, "summary.json", "run.json", "report.json", "evaluation.json")
-"""Files of JSON beside a model that are none of it."""
 COLUMNS = ("alphabet", "sequence", "activity", "second", "group", "cluster", "hidden_size", "stacks", "doubt", "device")
 """Options that the task has too."""
 OF_THE_GENERATOR = ("alphabet", "sequence", "activity", "hidden_size", "stacks")
@@ -111,8 +106,10 @@ def pretraining_words(what: Design) -> list[str]:
     return [*_task_words(task), *in_words({**options, "output_dir": what.folder / "generator", "seed": what.seed})]
 
 
-def _loading(what: Design) -> dict[str, Any]:
-    return {"model_init_kwargs": what.generator_options} if what.generator_options else {}
+def _loading(what: Design, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """How the generator is loaded; given: options of this stage, which come before those of all."""
+    options = {**what.generator_options, **(given or {})}
+    return {"model_init_kwargs": options} if options else {}
 
 
 def pretraining_steps(what: Design) -> int:
@@ -144,7 +141,7 @@ def supervised_words(what: Design) -> list[str]:
         steps = _steps_of(SFT_PASSES * len(most_active(what)), options)
         options["max_steps"] = min(max(steps, LEAST_SFT), MOST_SFT)
     options |= {"model": what.base, "dataset": folder / MOST_ACTIVE, "output_dir": folder / "sft", "seed": what.seed}
-    return in_words(options | _loading(what))
+    return in_words(options | _loading(what, (what.sft_kwargs or {}).get("model_init_kwargs")))
 
 
 def most_active(what: Design) -> list[list[int]]:
@@ -173,7 +170,9 @@ def finetuned(what: Design) -> bool:
         for path in sorted((what.folder / "oracles").glob(f"*/{MEMBERS}/*.safetensors"))
         if path.parent.parent.name not in what.outside
     ]
-    named = (what.base, what.start, *(options.get(name) for name in ("reference", "dataset", "eval_dataset")))
+    guided_by = options.get("rollout_guidance_kwargs") or {}
+    named = [what.base, what.start, guided_by.get("value"), guided_by.get("unconditional")]
+    named += [options.get(name) for name in ("reference", "dataset", "eval_dataset")]
     rests_on = marks([Path(str(what.data)), *oracles, *(file for name in named for file in files_of(name))])
     rewards = options.get("reward") or []
     for named in (*what.outside.values(), *([rewards] if isinstance(rewards, str) else rewards)):
@@ -188,10 +187,18 @@ def finetuning_options(what: Design) -> dict[str, Any]:
     given, left_out = what.finetune or {}, ()
     if given.get("algorithm", "sepo") != "sepo":
         left_out = OF_SEPO
+    elif given.get("use_critic"):
+        left_out = ("scale_rewards",)
     elif given.get("sampler") is not None or (what.generator and not isinstance(generator_of(what).process, Absorbing)):
         left_out = ("reading",)
     options = {name: value for name, value in FINETUNE.items() if name not in left_out} | given
-    options |= {"model": what.start, "output_dir": what.folder / "tuned", "seed": what.seed, **_loading(what)}
+    options |= {"model": what.start, "output_dir": what.folder / "tuned", "seed": what.seed}
+    options |= _loading(what, given.get("model_init_kwargs"))
+    if options.get("rollout_guidance") in UNREWARDED:
+        options["rollout_guidance_kwargs"] = {
+            "unconditional": what.base,
+            **(options.get("rollout_guidance_kwargs") or {}),
+        }
     if what.start != what.base and not options.get("sync_ref_model"):
         options.setdefault("reference", what.base)
     return options
@@ -221,7 +228,7 @@ class Training:
     options: Callable[[Given], tuple[Any, ...]]
     train: Callable[..., pretrain.Pretrained | finetune.Finetuned]
     took: str
-    idle: tuple[str, ...] = ("device",)
+    idle: tuple[str, ...] = ("device", "oracle_timeout")
 
 
 PRETRAINING = Training(
@@ -271,20 +278,6 @@ class NoteMarks(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         write_json(self.path, dict(self.marks))
-
-
-def marks(paths: Iterable[Path]) -> dict[str, str]:
-    """What tells files from any others."""
-    return {str(path): sha256(path.read_bytes()).hexdigest() for path in paths}
-
-
-def files_of(name: str | None) -> list[Path]:
-    """Of a file, or the model in a folder; what is on the hub is taken to stay as it is."""
-    place = Path(name or "").expanduser()
-    if name is None or place.is_file():
-        return [] if name is None else [place]
-    weights = [*place.glob("*.safetensors")] or [file for kind in PICKLED for file in place.glob(kind)]
-    return sorted([*weights, *(file for file in place.glob("*.json") if file.name not in OF_A_RUN)])
 
 
 def _task_words(options: Mapping[str, Any]) -> list[str]:

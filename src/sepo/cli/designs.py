@@ -17,7 +17,7 @@ from sepo.cli.design_options import Design
 from sepo.oracles.measurements import write_fasta
 from sepo.runs.plain import replacing
 from sepo.tasks import Measured
-from sepo.tasks.measured import Answers
+from sepo.tasks.asking import Answers
 from sepo.typing import Int, Tokens
 
 

@@ -13,7 +13,7 @@ from sepo.cli.grammar import Grammar, Group
 from sepo.cli.guiding import Opened, guidance_for
 from sepo.cli.judging import Judge
 from sepo.cli.naming import rewards_named, task_named
-from sepo.cli.opening import best_device, chosen_sampler, model_beside, model_named
+from sepo.cli.opening import chosen_sampler, model_beside, model_named
 from sepo.cli.parsing import parse
 from sepo.cli.rows import read_rows
 from sepo.cli.samples import path_kl
@@ -24,6 +24,7 @@ from sepo.rewards import Rewards
 from sepo.runs.plain import plain, to_json, write_json
 from sepo.samplers.guided import needs_kernel
 from sepo.tasks import Task
+from sepo.tasks.base import device_for
 from sepo.training.examples import Examples
 from sepo.training.policy import prompts_through
 
@@ -119,7 +120,7 @@ def run(words: Sequence[str]) -> int:
 def evaluation(name: str, what: Evaluate) -> dict[str, Any]:
     """Everything that the options ask for, by name."""
     task = None if what.task is None else task_named(what.task)
-    policy = model_named(name, best_device(what.device), **(what.model_init_kwargs or {}))
+    policy = model_named(name, device_for(what.device), **(what.model_init_kwargs or {}))
     tokenizer: Any = None if task is None else task.tokenizer
     tokenizer = tokenizer or tokenizer_for(what.tokenizer or name)
     found: dict[str, Any] = {"model": name}

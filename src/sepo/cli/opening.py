@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from sepo import recipes
 from sepo.diffusion.alike import require_alike
 from sepo.diffusion.denoiser import Denoiser
@@ -111,19 +109,6 @@ def network_from(asked: Mapping[str, Any], process: str, tokenizer: Any, length:
         raise ValueError("The tokenizer has no mask token: add one, or choose --process uniform.")
     law = Absorbing(config.vocab_size, mask) if process == "absorbing" else Uniform(config.vocab_size)
     return as_denoiser(family.network(config), law, length=asked.get("length", length))
-
-
-def best_device(asked: str | None = None) -> str:
-    """The device that was asked for, else a GPU if torch sees one, else the CPU.
-
-    Raises:
-        ValueError: torch does not see what was asked for.
-    """
-    accelerator = torch.accelerator.current_accelerator()
-    seen = ["cpu"] if accelerator is None else ["cpu", accelerator.type]
-    if asked is not None and asked.partition(":")[0] not in seen:
-        raise ValueError(f"device={asked!r}: torch sees {' and '.join(seen)} here.")
-    return asked or seen[-1]
 
 
 def size(policy: Denoiser) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from torch import Tensor
 from sepo.cli.asking import ask
 from sepo.cli.console import say, seconds
 from sepo.cli.design_options import Design
-from sepo.cli.opening import best_device
+from sepo.cli.marks import QUALITY, marks_of
 from sepo.cli.oracle_members import Members, settings_of
 from sepo.oracles import (
     Ensemble,
@@ -32,10 +31,9 @@ from sepo.oracles import (
 )
 from sepo.oracles.fitting import LEAST_FITTED, LEAST_HELD, correlation
 from sepo.oracles.saved import members_in
-from sepo.rewards.importing import source_of
 from sepo.runs.plain import numbers_back, read_json, write_json
+from sepo.tasks.base import device_for
 
-QUALITY = "quality.json"
 SEEDS = {"reward": 0, "judge": 1000, "other": 2000}
 ARCHITECTURE = {"reward": "motifs", "judge": "dilated", "other": "motifs"}
 LEAST = 50
@@ -157,9 +155,9 @@ def _fitted(name: str, asked: Design, measured: Measurements, split: Split) -> Q
         return _warned(name, replace(kept, tested=len(tested)))
     if kept is not None:
         say(f"Testing the oracle {name} on other sequences than before; its networks are kept")
-        found = _agreement(load_oracle(folder, device=best_device(asked.device)), unseen)
+        found = _agreement(load_oracle(folder, device=device_for(asked.device)), unseen)
         return _told(folder, name, replace(kept, unseen=found, settings=settings, tested=len(tested)))
-    members = Members(name, folder, data, settings["data"], hows, best_device(asked.device))
+    members = Members(name, folder, data, settings["data"], hows, device_for(asked.device))
     ensemble, made = members.fitted()
     (folder / QUALITY).unlink(missing_ok=True)  # what it says is of the networks that are now replaced
     members.save(ensemble, made)
@@ -188,7 +186,7 @@ def _tested(name: str, asked: Design, measured: Measurements, split: Split) -> Q
     unseen = measured.chosen(rows)
     say(f"Testing the oracle {name}, {named}, on {len(unseen)} sequences")
     started = time.monotonic()
-    oracle = oracle_named(named, measured.alphabet.letters, asked.oracle_timeout, device=best_device(asked.device))
+    oracle = oracle_named(named, measured.alphabet.letters, asked.oracle_timeout, device=device_for(asked.device))
     found = _agreement(oracle, unseen) if comparable else None
     folder.mkdir(parents=True, exist_ok=True)
     return _told(folder, name, Quality(0, found, settings, round(time.monotonic() - started, 1), tested))
@@ -225,30 +223,6 @@ def _warned(name: str, kept: Quality) -> Quality:
         found = f"correlation {kept.unseen:.3f} with {kept.tested} sequences"
         say(f"  [yellow]The oracle {name} is kept, {found}. {kept.worth}: {escape(_CONSEQUENCE[name])}[/]")
     return kept
-
-
-def marks_of(named: str) -> dict[str, str]:
-    """What tells the files that a name leads to from any others: of a function, a checkpoint, a folder, a command.
-
-    Of a function it is the file of its module alone, not those that it imports.
-    """
-    members = members_in(named)
-    if members:
-        files = [file for member in members for file in sorted(member.glob("*.safetensors"))]
-    elif names_function(named):
-        source = source_of(named)
-        files = [] if source is None else [source]
-    else:
-        try:
-            spoken = shlex.split(named)
-        except ValueError as error:
-            raise ValueError(
-                f"The command {named!r} cannot be read: {error}. Close the quotation, or put a backslash before a "
-                "quotation mark that is meant itself."
-            ) from error
-        words = [word if Path(word).is_file() else word.rpartition(":")[0] for word in spoken]
-        files = [Path(word) for word in words if word and Path(word).is_file()]
-    return {str(path): sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def _mark(measured: Measurements, rows: Tensor) -> str:

@@ -12,7 +12,7 @@ from sepo.cli.errors import UsageError
 from sepo.cli.grammar import Grammar, Group
 from sepo.cli.guiding import Guidance, Opened, guidance_for
 from sepo.cli.naming import rewards_named, task_named
-from sepo.cli.opening import best_device, chosen_sampler, model_named
+from sepo.cli.opening import chosen_sampler, model_named
 from sepo.cli.parsing import parse
 from sepo.cli.rows import Row, read_prompts
 from sepo.cli.samples import Samples, draw_samples, rows_for
@@ -21,6 +21,7 @@ from sepo.models import tokenizer_for
 from sepo.rewards import Rewards
 from sepo.samplers.guided import UNREWARDED, needs_kernel
 from sepo.tasks import Task
+from sepo.tasks.base import device_for
 from sepo.training.policy import prompts_through
 
 
@@ -125,7 +126,7 @@ def run(words: Sequence[str]) -> int:
 
 def sampled(name: str, what: Sample, task: Task | None) -> Samples:
     """The samples that the options describe."""
-    policy = model_named(name, best_device(what.device), **(what.model_init_kwargs or {}))
+    policy = model_named(name, device_for(what.device), **(what.model_init_kwargs or {}))
     tokenizer: Any = None if task is None else task.tokenizer
     tokenizer = tokenizer or tokenizer_for(what.tokenizer or name)
     rows: Any = None if task is None else task.test_prompts()

@@ -96,14 +96,9 @@ def fit(
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, how.rate, total_steps=steps)
         best, weights, since = -2.0, copy.deepcopy(oracle.state_dict()), 0
         for epoch in range(how.epochs):
-            oracle.train()
             batches = _batches(used[torch.randperm(len(used), generator=generator)], how.batch)
             for number, rows in enumerate(batches, 1):
-                onehot = functional.one_hot(measured.tokens[rows].to(where), len(letters)).float()
-                error = oracle.standardised(onehot) - (target[rows].to(where) - mean) / deviation
-                optimizer.zero_grad()
-                error.square().mean().backward()
-                optimizer.step()
+                _learn(oracle.train(), measured.chosen(rows), optimizer)
                 schedule.step()
                 stepped(epoch + number / len(batches))
             found = correlation(predicted(oracle.eval(), measured.tokens[held]), target[held])
@@ -120,6 +115,16 @@ def fit(
         )
     oracle.load_state_dict(weights)
     return oracle.eval()
+
+
+def _learn(oracle: ConvOracle, batch: Measurements, optimizer: torch.optim.Optimizer) -> None:
+    """One update."""
+    config, where = oracle.config, next(oracle.parameters()).device
+    onehot = functional.one_hot(batch.tokens.to(where), len(config.letters)).float()
+    error = oracle.standardised(onehot) - (batch.activity.to(where) - config.mean) / config.deviation
+    optimizer.zero_grad()
+    error.square().mean().backward()
+    optimizer.step()
 
 
 def _batches(rows: Tensor, size: int) -> list[Tensor]:

@@ -29,9 +29,8 @@ from sepo.typing import Float, Int, Tokens
 @dataclass(frozen=True, eq=False)
 class Measurements:
     """activity: one number per sequence; second: of another assay, NaN where nothing was measured, None without one;
-    groups: chromosome, cluster or
-    family of each, "" if unknown; rows: their numbers in the table, as a spreadsheet shows them; findings: what is odd
-    in it.
+    groups: chromosome, cluster or family of each, "" if unknown; rows: their numbers in the table, as a spreadsheet
+    shows them; findings: what is odd in it.
     """
 
     alphabet: Alphabet

@@ -100,9 +100,16 @@ class Task(ABC):
 
 
 def device_for(asked: str | None) -> str:
-    """The device that was asked for, else a GPU if torch sees one, else the CPU."""
+    """The device that was asked for, else a GPU if torch sees one, else the CPU.
+
+    Raises:
+        ValueError: torch does not see what was asked for.
+    """
     accelerator = torch.accelerator.current_accelerator()
-    return asked or ("cpu" if accelerator is None else accelerator.type)
+    seen = ["cpu"] if accelerator is None else ["cpu", accelerator.type]
+    if asked is not None and asked.partition(":")[0] not in seen:
+        raise ValueError(f"device={asked!r}: torch sees {' and '.join(seen)} here.")
+    return asked or seen[-1]
 
 
 def stacked(sequences: Sequence[Any], length: int) -> Integer[np.ndarray, "batch length"]:

@@ -7,7 +7,7 @@ second oracle says, of another architecture and fitted to groups that the first 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -40,43 +40,17 @@ from sepo.oracles import (
     read_measurements,
     require_apart,
 )
-from sepo.record import Record
 from sepo.samplers.guided import SoftReward
+from sepo.tasks.asking import Answers, asked
 from sepo.tasks.base import Row, Task, TokenRows, device_for, stacked
-from sepo.typing import PerSequence, Tokens
+from sepo.typing import Tokens
 
 KMERS = (3, 6)
 OF_ONE = 3
 """Letters of the words that are counted in a single sequence, which has too few longer ones."""
 COMPARED = 2000
 """Rows of the table that a second oracle from outside is asked about."""
-AT_ONCE = 256
-"""Sequences that an oracle is asked about at once: so many may take a command its timeout."""
-
-
 NUCLEOTIDES = ("ACGT", "ACGU")
-
-
-@dataclass(frozen=True, eq=False)
-class Answers(Record):
-    """What the oracles say of each sequence. doubt: standard deviation between the members of the reward's ensemble,
-    None where it is none; other: of the second assay, None without one.
-    """
-
-    reward: PerSequence
-    judge: PerSequence
-    doubt: PerSequence | None = None
-    other: PerSequence | None = None
-
-
-def asked(oracle: Callable[[Tokens], Tensor], tokens: Tokens, told: Callable[[int], None] | None = None) -> Tensor:
-    """What it says of sequences, in batches; told: is called with how many are done."""
-    answers = []
-    for part in tokens.split(AT_ONCE):
-        answers.append(oracle(part))
-        if told is not None:
-            told(sum(map(len, answers)))
-    return torch.cat(answers)
 
 
 @dataclass(frozen=True)
@@ -196,7 +170,7 @@ class Measured(Task):
     def reward(
         self, prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Sequence[list[int]], **columns: Any
     ) -> list[float]:
-        return self._oracles["reward"](self._tokens(completions)).tolist()
+        return asked(self._oracles["reward"], self._tokens(completions)).tolist()
 
     def metrics(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> dict[str, float]:
         """activity: the judge's median, in the unit of the table; kmer_k, motif_correlation: with the table's best;

@@ -29,7 +29,7 @@ class ClassifierGuidance:
     """inner: whose steps are tilted, such as Ancestral(128); gamma: 1 / beta, 0: the inner sampler; through_network: as
     in `Tilt`. A sampler with a kernel itself.
 
-    Moves hold the log-probabilities of the guided law, which is not the policy's: for evaluation only. Of the uniform
+    Moves hold the log-probabilities of the guided law, which is not the policy's. Of the uniform
     process the reward sees the posterior at given sites too, because a kernel does not know them.
     """
 

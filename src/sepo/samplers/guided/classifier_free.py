@@ -109,7 +109,7 @@ class ClassifierFree:
     (DeRa, arXiv 2402.02992, lambda = 1 + w), as approximate token by token as this is site by site; ExPO (arXiv
     2404.16792) extrapolates the weights of the networks instead.
 
-    Moves hold the log-probabilities of the guided law, which is not the policy's: for evaluation only.
+    Moves hold the log-probabilities of the guided law, which is not the policy's.
     """
 
     inner: Sampler
