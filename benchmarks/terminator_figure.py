@@ -29,17 +29,18 @@ PRICED = {
     "SEPO": (re.compile(r"sepo ([\d.]+)"), "#1b6ca8"),
     "SEPO, one training": (weighted(r"sepo ([\d.]+)"), "#2a9d8f"),
     "classifier-free guidance": (weighted("classifier-free guidance"), "#b08900"),
+    "SEPO .1, 8 segments": (weighted(r"sepo (0\.1), merged"), "#e4572e"),
+    "SEPO .03, 8 segments": (weighted(r"sepo (0\.03), merged"), "#f2a65a"),
     "SEPO .1, all states": (weighted(r"sepo (0\.1), all states"), "#111111"),
-    "SEPO .03, all states, per step": (weighted(r"sepo (0\.03), all states, per step"), "#6a994e"),
-    "SEPO after SFT": (weighted(r"sepo ([\d.]+), sft"), "#7b4ea3"),
     "SEPO after SFT, priced to it": (weighted(r"sepo ([\d.]+), priced to sft"), "#d1495b"),
-    "SEPO .03 after SFT, priced to it, all states": (weighted(r"sepo (0\.03), priced to sft, all states"), "#f4845f"),
 }
 """Methods that were run at several prices, by the names of their rows, and their colours. "SEPO, one training" is
 the price that has rows with a weight."""
+LEFT_OUT = re.compile(r"sepo .*(?:per step|, sft|0\.03, priced to sft|no doubt).*")
+"""Rows near others of the figure; all are in the table."""
 UNNAMED = {
     "classifier-free guidance": "w = 3",
-    **dict.fromkeys(("sft", "priced to sft", "all states", "per step"), "w = 0"),
+    **dict.fromkeys(("sft", "priced to sft", "all states", "per step", "merged"), "w = 0"),
 }
 """Weights of rows that do not name theirs."""
 OTHERS = "#555555"
@@ -74,7 +75,7 @@ def short(method: str) -> str:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    figure, panels = plt.subplots(1, len(AGAINST), figsize=(11, 4.6), sharey=True)
+    figure, panels = plt.subplots(1, len(AGAINST), figsize=(12, 6.5), sharey=True)
     for panel, (name, label) in zip(panels, AGAINST.items(), strict=True):
         for method, (_, paint) in PRICED.items():
             line = front(rows, method)
@@ -92,6 +93,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
                 color=colour(row["method"]),
             )
         panel.set_xlabel(label)
+        panel.margins(x=0.12)
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].legend(frameon=False, fontsize=7, loc="lower right")
     panels[0].set_ylabel("activity by the judge (log2)")
@@ -105,7 +107,8 @@ def main() -> None:
     parser.add_argument("--table", type=Path, default=Path("runs/terminators/table.json"))
     parser.add_argument("--output", type=Path, default=Path("docs/images"))
     options = parser.parse_args()
-    draw(json.loads(options.table.read_text()), options.output / "terminators.png")
+    rows = [row for row in json.loads(options.table.read_text()) if not LEFT_OUT.fullmatch(row["method"])]
+    draw(rows, options.output / "terminators.png")
 
 
 if __name__ == "__main__":

@@ -34,15 +34,20 @@ def test_a_folder_is_opened_on_the_device(folder: Path) -> None:
     assert standing(oracle_named(str(folder), "ACGT", device="meta")) == {"meta"}
 
 
-def test_the_task_passes_its_device_to_fitted_oracles_and_to_those_from_outside(folder: Path) -> None:
+def test_the_task_passes_its_device_to_fitted_oracles_and_to_those_from_outside(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = str(write_table(folder.parent / "table.csv", rows=60))
     columns = {"data": table, "sequence": "seq", "activity": "act", "oracles": str(folder.parent)}
     other = folder.parent / "other"
     save_oracle(Ensemble([ConvOracle(ConvOracleConfig(hidden_size=4))]), other)
-    task = Measured(**columns, judge_oracle=str(other), device="meta")  # type: ignore[arg-type]
-    assert standing(task.oracle("reward")) == standing(task.oracle("judge")) == {"meta"}
-    best = "cuda" if torch.cuda.is_available() else "cpu"
-    assert standing(Measured(**columns).oracle("reward")) <= {best, "mps"}  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="device='xpu:1': torch sees cpu"):
+        monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: None)
+        Measured(**columns, device="xpu:1").oracle("reward")  # type: ignore[arg-type]
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("meta"))
+    for device, found in (("meta", "meta"), ("cpu", "cpu"), (None, "meta")):
+        task = Measured(**columns, judge_oracle=str(other), device=device)  # type: ignore[arg-type]
+        assert standing(task.oracle("reward")) == standing(task.oracle("judge")) == {found}
 
 
 def test_a_network_is_fitted_on_the_device(tmp_path: Path) -> None:

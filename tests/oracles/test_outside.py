@@ -147,6 +147,7 @@ def test_names_lead_to_oracles(tmp_path, monkeypatch) -> None:
 )
 def test_one_oracle_is_known_by_all_of_its_names(tmp_path, monkeypatch, first, second, same) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)  # of another test, another file
     (tmp_path / "mine.py").write_text("raise RuntimeError('imported')")
     (tmp_path / "link.py").symlink_to("mine.py")
     (tmp_path / "here").mkdir()

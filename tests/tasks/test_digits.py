@@ -115,5 +115,5 @@ def test_without_scikit_learn_the_error_names_the_extra(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(builtins, "__import__", without)
     monkeypatch.setattr(importlib, "import_module", refuse)
-    with pytest.raises(ImportError, match=r"sepo\[demo\]"):
+    with pytest.raises(ImportError, match="extra `demo`"):
         Digits().corpus()

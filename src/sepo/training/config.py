@@ -41,7 +41,8 @@ class SEPOConfig(TrainingArguments):
             delta and from baseline to use_critic, are then its own.
         algorithm_kwargs: options of that method, as {"epsilon": 0.1}.
         sampler: first_hitting, left_to_right, confidence, ancestral, tau_leaping, predictor_corrector, remdm, gibbs or
-            blocks; None: what the algorithm asks for, else first_hitting for masks and ancestral for other processes.
+            blocks; None: what the algorithm asks for, else first_hitting for masks, ancestral for other processes and
+            beneath a guidance that needs a kernel.
         sampler_kwargs: options of that sampler, as {"corrector_steps": 2}.
         rollout_guidance: best_of_n, svdd or smc: rollouts are led by the training reward, tds or classifier by its
             gradient, classifier_free by a second model, as samples are by `sepo sample --guidance`. For algorithms that
