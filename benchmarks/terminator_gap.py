@@ -25,17 +25,21 @@ from sepo.tasks import Measured
 
 PARTS = 6
 TRAINED = (
-    *(
-        "elite_replay",
-        "diffu_grpo",
-        "trajectory_pg",
-        "drakes 0.003",
-        "sepo 0",
-        "sepo 0, no doubt",
-        "sepo 0, all states",
-    ),
-    *("sepo 0.03", "sepo 0.03, merged", "sepo 0.03, all states, per step", "sepo 0.1", "sepo 0.1, all states"),
-    *("sepo 0.1, priced to sft", "sepo 0.03, priced to sft, all states"),
+    "elite_replay",
+    "diffu_grpo",
+    "trajectory_pg",
+    "drakes 0.003",
+    "sepo 0",
+    "sepo 0, no doubt",
+    "sepo 0, all states",
+    "sepo 0.03",
+    "sepo 0.03, merged",
+    "sepo 0.03, all states, per step",
+    "sepo 0.1",
+    "sepo 0.1, merged",
+    "sepo 0.1, all states",
+    "sepo 0.1, priced to sft",
+    "sepo 0.03, priced to sft, all states",
 )
 
 
