@@ -18,14 +18,18 @@ TRAINING = (*TRAINED, "--judged", "32", "--learning_rate", "0.02", "--logging_st
     "options",
     [
         ["svdd", "--rollout_guidance_kwargs.candidates", "4"],
-        ["tds", "--rollout_guidance_kwargs.particles", "8", "--rollout_guidance_kwargs.beta", "0.02"],
-        [
-            "classifier_free",
-            "--rollout_guidance_kwargs.weight",
-            "1",
-            "--rollout_guidance_kwargs.unconditional",
-            "generator",
-        ],
+        pytest.param(
+            ["tds", "--rollout_guidance_kwargs.particles", "8", "--rollout_guidance_kwargs.beta", "0.02"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            [
+                "classifier_free",
+                *("--rollout_guidance_kwargs.weight", "1"),
+                *("--rollout_guidance_kwargs.unconditional", "generator"),
+            ],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=lambda words: words[0],
 )
