@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from transformers import TrainerCallback
 
 from sepo import recipes
@@ -230,11 +229,8 @@ def judge_for(trainer: SEPOTrainer, what: Finetune, task: Task | None) -> Judge 
 
 
 def figures(trainer: SEPOTrainer, compared: Compared | None) -> dict[str, Any]:
-    """For summary.json: reward and the task's metrics before and after, path KL, network evaluations."""
-    meter = trainer.policy.meter
-    counts = torch.tensor([[meter.evaluations, meter.with_gradient]], device=trainer.args.device)
-    everywhere = trainer.collector.gather(counts).sum(0).tolist()
-    spent = {"network_evaluations": everywhere[0], "network_evaluations_with_gradient": everywhere[1]}
+    """For summary.json: reward and the task's metrics before and after, path KL, costs."""
+    spent = trainer.progress.spent()
     if compared is None:
         rewards = [line["reward"] for line in trainer.state.log_history if "reward" in line]
         return {"reward_before": rewards[0], "reward_after": rewards[-1], **spent} if rewards else spent

@@ -85,12 +85,9 @@ def fit(
     order = torch.randperm(len(measured), generator=generator)
     held, used = order.split([held_back(len(order)), len(order) - held_back(len(order))])
     target = measured.activity
-    mean, deviation = float(target[used].mean()), max(float(target[used].std()), 1e-6)
-    letters = measured.alphabet.letters
     with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
         torch.manual_seed(how.seed)
-        config = ConvOracleConfig(letters, how.architecture, how.hidden_size, mean=mean, deviation=deviation)
-        oracle: ConvOracle = ConvOracle(config).to(where)  # type: ignore[arg-type]
+        oracle = _untrained(measured.alphabet.letters, target[used], how).to(where)  # type: ignore[arg-type]
         optimizer = torch.optim.AdamW(oracle.parameters(), lr=how.rate, weight_decay=how.weight_decay)
         steps = how.epochs * -(-len(used) // how.batch)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, how.rate, total_steps=steps)
@@ -98,7 +95,7 @@ def fit(
         for epoch in range(how.epochs):
             batches = _batches(used[torch.randperm(len(used), generator=generator)], how.batch)
             for number, rows in enumerate(batches, 1):
-                _learn(oracle.train(), measured.chosen(rows), optimizer)
+                _learn(oracle.train(), measured.tokens[rows], target[rows], optimizer)
                 schedule.step()
                 stepped(epoch + number / len(batches))
             found = correlation(predicted(oracle.eval(), measured.tokens[held]), target[held])
@@ -117,11 +114,17 @@ def fit(
     return oracle.eval()
 
 
-def _learn(oracle: ConvOracle, batch: Measurements, optimizer: torch.optim.Optimizer) -> None:
+def _untrained(letters: str, target: Tensor, how: Fit) -> ConvOracle:
+    """With the mean and the deviation of what it will be fitted to."""
+    mean, deviation = float(target.mean()), max(float(target.std()), 1e-6)
+    return ConvOracle(ConvOracleConfig(letters, how.architecture, how.hidden_size, mean=mean, deviation=deviation))
+
+
+def _learn(oracle: ConvOracle, tokens: Tensor, target: Tensor, optimizer: torch.optim.Optimizer) -> None:
     """One update."""
     config, where = oracle.config, next(oracle.parameters()).device
-    onehot = functional.one_hot(batch.tokens.to(where), len(config.letters)).float()
-    error = oracle.standardised(onehot) - (batch.activity.to(where) - config.mean) / config.deviation
+    onehot = functional.one_hot(tokens.to(where), len(config.letters)).float()
+    error = oracle.standardised(onehot) - (target.to(where) - config.mean) / config.deviation
     optimizer.zero_grad()
     error.square().mean().backward()
     optimizer.step()
